@@ -1,0 +1,415 @@
+package iamkeys
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// AuditS3 is what [Audit] asks of S3, on the report bucket.
+type AuditS3 interface {
+	// GetObject gives the object's content. A missing one is NoSuchEntity.
+	GetObject(ctx context.Context, key string) ([]byte, error)
+	PutObject(ctx context.Context, key, contentType string, content []byte) error
+}
+
+// A Renderer gives the forms of a report that people read, as package render does.
+type Renderer struct {
+	// Text gives the mail. where is the whole report's place, without extension; at most limit
+	// findings are shown, and as many resolved and exempt ones; 0 shows all.
+	Text func(r Report, where string, limit int) []byte
+	CSV  func(Report) []byte
+	HTML func(Report) ([]byte, error)
+}
+
+// A NotifyMode says when the audit sends its report.
+type NotifyMode string
+
+// The modes.
+const (
+	NotifyAlways   NotifyMode = "always"
+	NotifyFindings NotifyMode = "findings" // when there is a finding, or coverage is incomplete
+	NotifyChanges  NotifyMode = "changes"  // when something is new or resolved, or coverage is incomplete
+	NotifyNever    NotifyMode = "never"
+)
+
+// Audit examines every user's access keys, stores a report and sends it.
+//
+// A run may be repeated: a report that is stored already is sent as it is, and
+// one that was sent as well is only answered from.
+type Audit struct {
+	Inventory  TakeInventory
+	S3         AuditS3
+	SNS        NotificationSNS
+	Render     Renderer
+	Account    string // ID of the account, twelve digits
+	Bucket     string // name of the report bucket
+	Thresholds Thresholds
+	OwnerTag   string
+	Notify     NotifyMode
+	Reserve    time.Duration // of the time until the deadline, kept for storing and sending
+	RequestID  func(context.Context) string
+	Emit       func([]Metric)
+	Now        func() time.Time
+	Log        *slog.Logger
+}
+
+// A Metric is one figure of a run.
+type Metric struct {
+	Name  string
+	Unit  string // as CloudWatch names units
+	Value float64
+}
+
+// AuditInput is what Audit takes when it is invoked directly; all fields are optional.
+type AuditInput struct {
+	AsOf      *time.Time `json:"asOf,omitempty"`      // judge today's facts as of then; such a run compares with nothing and is not sent unless Notify says so
+	Inventory Source     `json:"inventory,omitempty"` // default credentialReport
+	Notify    NotifyMode `json:"notify,omitempty"`    // default: the parameter Notify
+
+	// EventTime is when the event is of that started the run, zero without one.
+	EventTime time.Time `json:"-"`
+}
+
+// AuditOutput is what Audit returns: the report's summary and where it is.
+type AuditOutput struct {
+	Summary
+	Notified  bool           `json:"notified"`
+	MessageID *string        `json:"messageId"`
+	Report    ReportLocation `json:"report"`
+}
+
+// ReportLocation says where a report is: at Prefix + ".json", ".csv", ".html" and ".txt".
+type ReportLocation struct {
+	Bucket string `json:"bucket"`
+	Prefix string `json:"prefix"`
+}
+
+// Validate refuses a malformed input with InvalidInput.
+func (in AuditInput) Validate() error {
+	switch in.Inventory {
+	case "", FromCredentialReport, FromLive:
+	default:
+		return refuse(InvalidInput, "inventory must be credentialReport or live; got %s.", quoted(string(in.Inventory)))
+	}
+	switch in.Notify {
+	case "", NotifyAlways, NotifyFindings, NotifyChanges, NotifyNever:
+	default:
+		return refuse(InvalidInput, "notify must be always, findings, changes or never; got %s.", quoted(string(in.Notify)))
+	}
+	if in.AsOf != nil && (in.AsOf.Year() < 2010 || in.AsOf.Year() > 2200) {
+		return refuse(InvalidInput, "asOf must be a time such as 2026-01-31T00:00:00Z, from 2010 to 2200; got %s.", in.AsOf.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Run audits the account. Its errors are InventoryUnavailable (nothing could be
+// judged; when there are users but none could be examined, the report is sent
+// first), StoreFailed and NotifyFailed (doing it again continues).
+func (o Audit) Run(ctx context.Context, in AuditInput) (AuditOutput, error) {
+	var latest *Report
+	var damaged string
+	var err error
+	if in.AsOf == nil {
+		// Before the look for the run: what a delivery beside this one has made
+		// the latest report by now, it has stored, too.
+		if latest, damaged, err = o.latest(ctx); err != nil {
+			return AuditOutput{}, err
+		}
+	}
+	run, stored, err := o.find(ctx, in)
+	if err != nil {
+		return AuditOutput{}, err
+	}
+	report, done := stored, false
+	switch {
+	case report == nil:
+		if report, err = o.take(ctx, in, run, latest, damaged); err != nil {
+			return AuditOutput{}, err
+		}
+		if err := o.store(ctx, run, *report); err != nil {
+			return AuditOutput{}, err
+		}
+	case in.AsOf == nil:
+		if latest, _, err = o.latest(ctx); err != nil {
+			return AuditOutput{}, err
+		}
+		done = latest != nil && !latest.Summary.AsOf.Before(report.Summary.AsOf)
+	}
+	out := AuditOutput{Summary: report.Summary, Report: ReportLocation{o.Bucket, run.prefix}}
+	if !done && o.due(in, *report) {
+		id, err := o.SNS.Publish(ctx, o.message(*report, run))
+		if err != nil {
+			return out, failed(NotifyFailed, err, "The report is stored at %s.html, but could not be published (%s). Run the same event again: it publishes the stored report.", o.where(run), CodeOf(err))
+		}
+		o.Log.InfoContext(ctx, "published report", "runId", run.id, "messageId", id)
+		out.Notified, out.MessageID = true, &id
+	}
+	if !done && in.AsOf == nil {
+		if err := o.keep(ctx, *report); err != nil {
+			return out, err
+		}
+	}
+	if c := report.Summary.Coverage; c.Users > 0 && c.UsersExamined == 0 {
+		return out, refuse(InventoryUnavailable, "None of the account's %d users could be examined. The report at %s.html says why; nothing is known of their keys.", c.Users, o.where(run))
+	}
+	if !done && in.AsOf == nil {
+		o.Emit([]Metric{{"AuditCompleted", "Count", 1}})
+	}
+	return out, nil
+}
+
+// A run is what repeats of an invocation have in common.
+type run struct {
+	id     string
+	prefix string // of the report's objects
+}
+
+func (o Audit) base() string { return "reports/" + o.Account + "/" }
+
+func (o Audit) runAt(id string, day time.Time) run {
+	return run{id, o.base() + day.UTC().Format("2006/01/02/") + id}
+}
+
+// where is the place of the report's four forms, without their extensions.
+func (o Audit) where(r run) string { return "s3://" + o.Bucket + "/" + r.prefix }
+
+// find names the run, and gives its report if it is stored already. An event
+// fixes name and day; a direct invocation keeps its request ID when it is
+// retried, maybe past midnight.
+func (o Audit) find(ctx context.Context, in AuditInput) (run, *Report, error) {
+	var at []run
+	if !in.EventTime.IsZero() {
+		at = []run{o.runAt(in.EventTime.UTC().Format("20060102T150405Z"), in.EventTime)}
+	} else {
+		id, today := o.RequestID(ctx), o.Now()
+		at = []run{o.runAt(id, today), o.runAt(id, today.Add(-24*time.Hour))}
+	}
+	for _, r := range at {
+		content, err := o.S3.GetObject(ctx, r.prefix+".json")
+		if CodeOf(err) == NoSuchEntity {
+			continue
+		}
+		if err != nil {
+			return run{}, nil, failed(StoreFailed, err, "Whether run %s is stored already could not be read (%s), so nothing was done. Run it again.", r.id, CodeOf(err))
+		}
+		report, err := readReport(content)
+		if err != nil {
+			return run{}, nil, failed(StoreFailed, err, "Run %s is stored at %s.json, but cannot be read: %v. Move it away, and run again.", r.id, r.prefix, err)
+		}
+		return r, report, nil
+	}
+	return at[0], nil, nil
+}
+
+// readReport reads a stored report of this schema version.
+func readReport(content []byte) (*Report, error) {
+	var r Report
+	if err := json.Unmarshal(content, &r); err != nil {
+		return nil, fmt.Errorf("not a report: %w", err)
+	}
+	if v := r.Summary.SchemaVersion; v != SchemaVersion {
+		return nil, fmt.Errorf("schema version %d, this release reads version %d", v, SchemaVersion)
+	}
+	if r.Summary.AsOf.IsZero() {
+		return nil, errors.New("it does not say when it was made")
+	}
+	return &r, nil
+}
+
+// latest gives the report to compare with, nil when there is none; damaged says
+// why one that is there cannot be read.
+func (o Audit) latest(ctx context.Context) (report *Report, damaged string, err error) {
+	content, err := o.S3.GetObject(ctx, o.base()+"latest.json")
+	if CodeOf(err) == NoSuchEntity {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", failed(StoreFailed, err, "The report before could not be read (%s), so nothing was judged. Run again.", CodeOf(err))
+	}
+	if report, err = readReport(content); err != nil {
+		return nil, err.Error(), nil
+	}
+	return report, "", nil
+}
+
+// take examines the account and judges it.
+func (o Audit) take(ctx context.Context, in AuditInput, r run, latest *Report, damaged string) (*Report, error) {
+	began := o.Now()
+	asOf := began
+	if in.AsOf != nil {
+		asOf = *in.AsOf
+	}
+	asOf = asOf.UTC().Truncate(time.Second)
+	source := in.Inventory
+	if source == "" {
+		source = FromCredentialReport
+	}
+	examining := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		examining, cancel = context.WithDeadline(ctx, deadline.Add(-o.Reserve))
+		defer cancel()
+	}
+	inv, calls, err := o.Inventory.Run(examining, source, func(u UserFacts) bool { return len(judgeUser(u, o.Thresholds, o.OwnerTag, asOf)) > 0 })
+	if err != nil {
+		return nil, err
+	}
+	report := Judge(inv, o.Thresholds, o.OwnerTag, asOf)
+	report.Summary.RunID, report.Summary.Account = r.id, o.Account
+	if in.AsOf == nil {
+		if damaged != "" {
+			report.Summary.Notes = append(report.Summary.Notes, "The report before cannot be read ("+damaged+"), so everything counts as new.")
+		}
+		report.Compare(latest, inv)
+		o.Emit(metrics(report, calls, o.Now().Sub(began)))
+	}
+	return &report, nil
+}
+
+func metrics(r Report, calls int, took time.Duration) []Metric {
+	s := r.Summary
+	oldest := 0
+	if s.KeyAges.OldestDays != nil {
+		oldest = *s.KeyAges.OldestDays
+	}
+	return []Metric{
+		{"FindingsCritical", "Count", float64(s.Severities.Critical)},
+		{"FindingsHigh", "Count", float64(s.Severities.High)},
+		{"FindingsMedium", "Count", float64(s.Severities.Medium)},
+		{"FindingsLow", "Count", float64(s.Severities.Low)},
+		{"Keys", "Count", float64(s.Coverage.Keys)},
+		{"OldestKeyAgeDays", "None", float64(oldest)},
+		{"NotExamined", "Count", float64(s.Coverage.notExamined())},
+		{"AuditDuration", "Milliseconds", float64(took.Milliseconds())},
+		{"ApiCalls", "Count", float64(calls)},
+	}
+}
+
+// store writes the report in its four forms, the JSON last: with it the run is stored.
+func (o Audit) store(ctx context.Context, r run, report Report) error {
+	content, err := json.Marshal(report)
+	if err != nil {
+		return failed(Internal, err, "The report of run %s could not be written as JSON.", r.id)
+	}
+	html, err := o.Render.HTML(report)
+	if err != nil {
+		return failed(Internal, err, "The report of run %s could not be written as HTML.", r.id)
+	}
+	for _, form := range []struct {
+		ending, contentType string
+		content             []byte
+	}{
+		{".txt", "text/plain; charset=utf-8", o.Render.Text(report, o.where(r), 0)},
+		{".csv", "text/csv; charset=utf-8", o.Render.CSV(report)},
+		{".html", "text/html; charset=utf-8", html},
+		{".json", "application/json", content},
+	} {
+		if err := o.S3.PutObject(ctx, r.prefix+form.ending, form.contentType, form.content); err != nil {
+			return failed(StoreFailed, err, "The report could not be stored at %s%s (%s), so it was not published. Run again: it does both.", r.prefix, form.ending, CodeOf(err))
+		}
+	}
+	return nil
+}
+
+// keep makes the report the one that the next run compares with, unless a newer
+// one is there by now.
+func (o Audit) keep(ctx context.Context, report Report) error {
+	now, _, err := o.latest(ctx)
+	if err == nil && now != nil && now.Summary.AsOf.After(report.Summary.AsOf) {
+		return nil
+	}
+	if err == nil {
+		var content []byte
+		if content, err = json.Marshal(report); err == nil {
+			err = o.S3.PutObject(ctx, o.base()+"latest.json", "application/json", content)
+		}
+	}
+	if err != nil {
+		return failed(StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", CodeOf(err))
+	}
+	return nil
+}
+
+// due reports whether the report is to be sent.
+func (o Audit) due(in AuditInput, r Report) bool {
+	mode := in.Notify
+	if mode == "" {
+		mode = o.Notify
+		if in.AsOf != nil {
+			mode = NotifyNever
+		}
+	}
+	switch incomplete := !r.Summary.Coverage.Complete; mode {
+	case NotifyAlways:
+		return true
+	case NotifyFindings:
+		return incomplete || len(r.Findings) > 0
+	case NotifyChanges:
+		return incomplete || r.Summary.New > 0 || r.Summary.Resolved > 0
+	}
+	return false
+}
+
+// mailLimit is how many findings a mail shows at most; more is for the stored report.
+const mailLimit = 100
+
+// message makes the report fit for SNS: as many findings as its size allows.
+func (o Audit) message(r Report, run run) Message {
+	severity := "none"
+	if h := r.Highest(); h != "" {
+		severity = string(h)
+	}
+	build := func(most int) Message {
+		cut := r
+		cut.Findings, cut.Exempt, cut.Resolved = head(r.Findings, most), head(r.Exempt, most), head(r.Resolved, most)
+		cut.Omitted = len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
+		content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
+		return Message{
+			Subject: subject(fmt.Sprintf("IAM access keys %s: %s", o.Account, headline(r.Summary))),
+			Text:    string(o.Render.Text(r, o.where(run), min(max(most, 1), mailLimit))),
+			JSON:    content,
+			Attributes: []Attribute{
+				{Name: "kind", Value: "audit"},
+				{Name: "severity", Value: severity},
+				{Name: "account", Value: o.Account},
+				{Name: "new", Value: strconv.Itoa(r.Summary.New), Number: true},
+				{Name: "findings", Value: strconv.Itoa(len(r.Findings)), Number: true},
+			},
+		}
+	}
+	all := max(len(r.Findings), len(r.Exempt), len(r.Resolved))
+	tooMany := sort.Search(all+1, func(n int) bool { return !build(n).fits() })
+	return build(max(0, tooMany-1))
+}
+
+func head(findings []Finding, most int) []Finding { return findings[:min(most, len(findings))] }
+
+// headline says in a few words what the report comes to, first what is missing in it.
+func headline(s Summary) string {
+	var said []string
+	if c := s.Coverage; !c.Complete {
+		missing := "the root user"
+		if n := c.Users - c.UsersExamined; n > 0 {
+			missing = fmt.Sprintf("%d of %d users", n, c.Users)
+		}
+		said = append(said, "INCOMPLETE, without "+missing)
+	}
+	switch n := s.New + s.Open; {
+	case n == 1:
+		said = append(said, fmt.Sprintf("1 finding (%d new, %d critical, %d high)", s.New, s.Severities.Critical, s.Severities.High))
+	case n > 1:
+		said = append(said, fmt.Sprintf("%d findings (%d new, %d critical, %d high)", n, s.New, s.Severities.Critical, s.Severities.High))
+	case s.Coverage.Users == 0:
+		said = append(said, "no users")
+	case s.Coverage.Complete:
+		said = append(said, "no findings")
+	}
+	return strings.Join(said, "; ")
+}

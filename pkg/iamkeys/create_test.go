@@ -1,0 +1,497 @@
+package iamkeys_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/iamkeystest"
+)
+
+const (
+	user   = "ci-deploy"
+	secret = "iamkeys/ci-deploy/access-key"
+)
+
+// intentDies is how long after a create its intent is dead for sure.
+const intentDies = iamkeys.CreateTimeout + 31*time.Second
+
+// creator gives the create operation of a process.
+func creator(p *iamkeystest.Process) iamkeys.Create {
+	return iamkeys.Create{
+		IAM: p, SecretsManager: p, STS: p, Secrets: iamkeys.SecretNames{Prefix: "iamkeys/"},
+		Propagation: 10 * time.Second, Now: p.Now, Sleep: p.Sleep, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// A scene is an account before a create, and the create's input.
+type scene struct {
+	name    string
+	prepare func(*iamkeystest.Account) iamkeys.CreateInput
+}
+
+var scenes = []scene{
+	{"first key", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		return iamkeys.CreateInput{UserName: user}
+	}},
+	{"replaces a delivered key", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		old := a.AddKey(user, 80*24*time.Hour)
+		a.Deliver(secret, user, old)
+		a.Use(old, "s3", "")
+		a.Advance(time.Hour)
+		return iamkeys.CreateInput{UserName: user, Replaces: old}
+	}},
+	{"replaces an undelivered key", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		return iamkeys.CreateInput{UserName: user, Replaces: a.AddKey(user, 80*24*time.Hour)}
+	}},
+	{"overwrites a foreign value", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		a.PutSecret(secret, "somebody-elses-version-of-this-secret")
+		a.Advance(time.Hour)
+		return iamkeys.CreateInput{UserName: user, Overwrite: true}
+	}},
+	{"lists and secrets lag", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		a.ListLag, a.WriteLag, a.SecretLag, a.LastUsedLag, a.Propagation = 4*time.Second, 3*time.Second, 2*time.Second, 4*time.Hour, 12*time.Second
+		return iamkeys.CreateInput{UserName: user}
+	}},
+	{"overwrites a foreign value while secrets lag", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		a.PutSecret(secret, "somebody-elses-version-of-this-secret")
+		a.Advance(time.Hour)
+		a.SecretLag = 3 * time.Second
+		return iamkeys.CreateInput{UserName: user, Overwrite: true}
+	}},
+	{"writes lag and nothing is proved", func(a *iamkeystest.Account) iamkeys.CreateInput {
+		a.ListLag, a.WriteLag, a.Propagation = 17*time.Second, 18*time.Second, 12*time.Second
+		return iamkeys.CreateInput{UserName: user, Verify: new(false)}
+	}},
+}
+
+func newScene(s scene) (*iamkeystest.Account, iamkeys.CreateInput) {
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	in := s.prepare(a)
+	return a, in
+}
+
+// A witness holds an account to the promises while creates run on it.
+type witness struct {
+	account *iamkeystest.Account
+	before  []iamkeys.AccessKey
+	errors  []error
+	died    bool
+}
+
+func watch(a *iamkeystest.Account) *witness {
+	return &witness{account: a, before: a.Keys(user)}
+}
+
+// create runs one create in a process of its own.
+func (w *witness) create(in iamkeys.CreateInput, arrange func(*iamkeystest.Process)) (out iamkeys.CreateOutput, err error) {
+	p := w.account.Start()
+	if arrange != nil {
+		arrange(p)
+	}
+	if p.Run(func() { out, err = creator(p).Run(context.Background(), in) }) {
+		w.died = true
+		return out, fmt.Errorf("process died")
+	}
+	if err != nil {
+		w.errors = append(w.errors, err)
+	}
+	return out, err
+}
+
+// fresh gives the keys that the creates left in the account.
+func (w *witness) fresh() []iamkeys.AccessKey {
+	return slices.DeleteFunc(w.account.Keys(user), func(k iamkeys.AccessKey) bool { return slices.Contains(w.before, k) })
+}
+
+// check holds the account's end state to promises 3 and 4: what was there is as
+// it was, and no key is left that neither the secret holds nor an error speaks of.
+func (w *witness) check(t interface {
+	Helper()
+	Errorf(string, ...any)
+}) {
+	t.Helper()
+	now := w.account.Keys(user)
+	for _, k := range w.before {
+		if !slices.Contains(now, k) {
+			t.Errorf("key %s was there before and is not as it was", k.AccessKeyID)
+		}
+	}
+	held := w.account.Held(secret)
+	if _, ok := index(now, held); held != "" && !ok {
+		t.Errorf("the secret holds %s, which is deleted: its consumers are broken", held)
+	}
+	for _, k := range w.fresh() {
+		if k.AccessKeyID == held || w.died {
+			continue
+		}
+		named := slices.ContainsFunc(w.errors, func(err error) bool {
+			switch iamkeys.CodeOf(err) {
+			case iamkeys.OrphanedKey:
+				return strings.Contains(err.Error(), k.AccessKeyID)
+			case iamkeys.DeliveryFailed: // no answer, and the key did not show in time
+				return strings.Contains(err.Error(), "removes the key if there is one")
+			}
+			return false
+		})
+		if !named {
+			t.Errorf("key %s is undelivered and no error speaks of it: %v", k.AccessKeyID, w.errors)
+		}
+	}
+}
+
+func index(keys []iamkeys.AccessKey, id string) (int, bool) {
+	i := slices.IndexFunc(keys, func(k iamkeys.AccessKey) bool { return k.AccessKeyID == id })
+	return i, i >= 0
+}
+
+// settle runs the create again when every intent is dead, and wants one new key,
+// delivered, and no other.
+func (w *witness) settle(t *testing.T, in iamkeys.CreateInput) {
+	t.Helper()
+	w.account.Advance(intentDies)
+	out, err := w.create(in, nil)
+	if err != nil {
+		t.Fatalf("create again: %v", err)
+	}
+	fresh := w.fresh()
+	if len(fresh) != 1 || fresh[0].AccessKeyID != out.AccessKeyID || fresh[0].Status != iamkeys.Active {
+		t.Errorf("after create again there are the new keys %v, want just %s", fresh, out.AccessKeyID)
+	}
+	if held := w.account.Held(secret); held != out.AccessKeyID {
+		t.Errorf("the secret holds %q, want %s", held, out.AccessKeyID)
+	}
+	if labels := w.account.Labels(secret); len(labels) > 0 {
+		t.Errorf("intents were left on the secret: %v", labels)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	for _, s := range scenes {
+		t.Run(s.name, func(t *testing.T) {
+			a, in := newScene(s)
+			w := watch(a)
+			out, err := w.create(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !out.Created || out.Verified != (in.Verify == nil) || a.Held(secret) != out.AccessKeyID || out.SecretVersionID != iamkeys.VersionID(user, out.AccessKeyID) {
+				t.Errorf("got %+v, secret holds %q", out, a.Held(secret))
+			}
+			w.check(t)
+
+			again, err := w.create(in, nil)
+			if iamkeys.CodeOf(err) == iamkeys.InProgress && a.ListLag+a.SecretLag > 0 {
+				a.Advance(time.Minute) // what the create did does not show yet
+				again, err = w.create(in, nil)
+			}
+			if err != nil || again.Created || again.AccessKeyID != out.AccessKeyID || again.SecretVersionID != out.SecretVersionID {
+				t.Errorf("the same create again: %+v, %v", again, err)
+			}
+			w.settle(t, in)
+		})
+	}
+}
+
+// TestCreateFirstVersion: a service that gives a new secret a version of its own
+// has delivered nothing by that.
+func TestCreateFirstVersion(t *testing.T) {
+	a, in := newScene(scenes[0])
+	a.MakesFirstVersion = true
+	w := watch(a)
+	if out, err := w.create(in, nil); err != nil || a.Held(secret) != out.AccessKeyID {
+		t.Errorf("got %+v, %v; the secret holds %q", out, err, a.Held(secret))
+	}
+}
+
+// TestCreateCalls holds create to its budget: ten calls beside the polls of STS.
+func TestCreateCalls(t *testing.T) {
+	for _, s := range scenes[:4] {
+		a, in := newScene(s)
+		p := a.Start()
+		if _, err := creator(p).Run(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.Calls) - p.Count("sts:GetCallerIdentity"); n > 10 {
+			t.Errorf("%s: %d calls, the budget is 10: %v", s.name, n, p.Calls)
+		}
+	}
+}
+
+// TestCreateFaults fails each call of a create in every way, then runs the same
+// create again.
+func TestCreateFaults(t *testing.T) {
+	for _, s := range scenes {
+		for _, fault := range iamkeystest.Faults {
+			t.Run(s.name+"/"+fault.String(), func(t *testing.T) {
+				for n := 1; ; n++ {
+					a, in := newScene(s)
+					w := watch(a)
+					reached := false
+					_, _ = w.create(in, func(p *iamkeystest.Process) {
+						p.Fault = func(i int, _ string) iamkeystest.Fault {
+							if i != n {
+								return iamkeystest.None
+							}
+							reached = true
+							return fault
+						}
+					})
+					if !reached {
+						if n < 8 {
+							t.Fatalf("only %d calls were made", n-1)
+						}
+						return
+					}
+					t.Run(fmt.Sprint(n), func(t *testing.T) {
+						w.check(t)
+						w.settle(t, in)
+					})
+				}
+			})
+		}
+	}
+}
+
+// TestCreateOutage fails a call and every later one of the same action, as an
+// outage or a missing permission does.
+func TestCreateOutage(t *testing.T) {
+	for _, s := range scenes {
+		for _, fault := range []iamkeystest.Fault{iamkeystest.Refused, iamkeystest.Unanswered, iamkeystest.Lost} {
+			for _, action := range []string{"iam:GetUser", "iam:ListAccessKeys", "iam:CreateAccessKey", "iam:DeleteAccessKey", "sts:GetCallerIdentity",
+				"secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"} {
+				for from := range 3 {
+					t.Run(fmt.Sprintf("%s/%s %s after %d", s.name, action, fault, from), func(t *testing.T) {
+						a, in := newScene(s)
+						w := watch(a)
+						seen := 0
+						_, _ = w.create(in, func(p *iamkeystest.Process) {
+							p.Fault = func(_ int, called string) iamkeystest.Fault {
+								if called == action {
+									if seen++; seen > from {
+										return fault
+									}
+								}
+								return iamkeystest.None
+							}
+						})
+						w.check(t)
+						w.settle(t, in)
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestCreateCannotUndo fails the delivery for certain, and then the deletion of
+// the new key too: the key stays, the error names it, and the next run settles it.
+func TestCreateCannotUndo(t *testing.T) {
+	for _, s := range scenes {
+		t.Run(s.name, func(t *testing.T) {
+			a, in := newScene(s)
+			w := watch(a)
+			_, err := w.create(in, func(p *iamkeystest.Process) {
+				puts := 0
+				p.Fault = func(_ int, action string) iamkeystest.Fault {
+					if action == "secretsmanager:PutSecretValue" {
+						puts++
+					}
+					if action == "iam:DeleteAccessKey" || puts > 1 && action == "secretsmanager:PutSecretValue" {
+						return iamkeystest.Refused
+					}
+					return iamkeystest.None
+				}
+			})
+			if iamkeys.CodeOf(err) != iamkeys.OrphanedKey || len(w.fresh()) != 1 {
+				t.Fatalf("got %v with new keys %v, want OrphanedKey and the key left", err, w.fresh())
+			}
+			w.check(t)
+			w.settle(t, in)
+		})
+	}
+}
+
+// TestCreateSecretChanges: somebody changes the secret while the key is made.
+// Theirs stays, and the new key goes.
+func TestCreateSecretChanges(t *testing.T) {
+	for name, change := range map[string]func(*iamkeystest.Account){
+		"new value": func(a *iamkeystest.Account) { a.PutSecret(secret, "somebody-elses-version-of-this-secret") },
+		"deletion":  func(a *iamkeystest.Account) { a.ScheduleDeletion(secret) },
+	} {
+		for n := 1; ; n++ {
+			a, in := newScene(scenes[1])
+			w := watch(a)
+			reached, made := false, false
+			_, err := w.create(in, func(p *iamkeystest.Process) {
+				p.Before = func(i int, action string) {
+					made = made || action == "sts:GetCallerIdentity"
+					if i == n && (action == "sts:GetCallerIdentity" || !made) {
+						reached = true
+						change(a)
+					}
+				}
+			})
+			if !reached {
+				break
+			}
+			if err == nil || len(w.fresh()) > 0 {
+				t.Errorf("%s before call %d: %v, new keys %v; want a refusal and no new key", name, n, err, w.fresh())
+			}
+			w.check(t)
+		}
+	}
+}
+
+// TestCreateOutOfTime: the caller's context ends at any call. No key is left
+// that no error speaks of: clearing up does not end with the context.
+func TestCreateOutOfTime(t *testing.T) {
+	for _, s := range scenes {
+		for n := 1; ; n++ {
+			a, in := newScene(s)
+			w := watch(a)
+			ctx, cancel := context.WithCancel(t.Context())
+			p := a.Start()
+			p.Before = func(i int, _ string) {
+				if i == n {
+					cancel()
+				}
+			}
+			_, err := creator(p).Run(ctx, in)
+			if ctx.Err() == nil {
+				break
+			}
+			if err != nil {
+				w.errors = append(w.errors, err)
+			}
+			w.check(t)
+			switch stopped := p.Calls[n-1]; {
+			case p.Count("iam:CreateAccessKey") == 0 || stopped == "iam:CreateAccessKey" || stopped == "secretsmanager:PutSecretValue":
+			case err != nil && len(w.fresh()) > 0:
+				t.Errorf("%s, call %d (%s): %v, and the key %v is left", s.name, n, stopped, err, w.fresh())
+			}
+			w.settle(t, in)
+			cancel()
+		}
+	}
+}
+
+// TestCreateBeside runs a second create, whole, before each call of the first.
+func TestCreateBeside(t *testing.T) {
+	for _, s := range scenes {
+		for n := 1; ; n++ {
+			a, in := newScene(s)
+			w := watch(a)
+			reached := false
+			_, _ = w.create(in, func(p *iamkeystest.Process) {
+				p.Before = func(i int, _ string) {
+					if i == n {
+						reached = true
+						_, _ = w.create(in, nil)
+					}
+				}
+			})
+			if !reached {
+				break
+			}
+			t.Run(fmt.Sprintf("%s/%d", s.name, n), func(t *testing.T) {
+				w.check(t)
+				if len(w.fresh()) > 1 {
+					t.Errorf("two creates made %v", w.fresh())
+				}
+				w.settle(t, in)
+			})
+		}
+	}
+}
+
+// TestCreateInterleaved lets two or three creates take turns call by call, in
+// random order and with random pauses, each with a random fault or none. A
+// process that outlives the function's timeout is gone.
+func TestCreateInterleaved(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := rapid.SampledFrom(scenes).Draw(rt, "scene")
+		a, in := newScene(s)
+		w := watch(a)
+		n := rapid.IntRange(2, 3).Draw(rt, "creates")
+		turn := iamkeystest.TakeTurns(a, n, func(ready []int) int {
+			a.Advance(time.Duration(rapid.IntRange(0, 4).Draw(rt, "pause, s")) * time.Second)
+			return rapid.SampledFrom(ready).Draw(rt, "turn")
+		})
+		start := a.Now()
+		outs, errs, died := make([]iamkeys.CreateOutput, n), make([]error, n), make([]bool, n)
+		for i := range n {
+			p := a.Start()
+			fault, at := rapid.SampledFrom(append(iamkeystest.Faults, iamkeystest.None, iamkeystest.None)).Draw(rt, "fault"), rapid.IntRange(1, 12).Draw(rt, "at call")
+			var asked time.Time
+			p.Fault = func(i int, action string) iamkeystest.Fault {
+				switch {
+				case action == "iam:CreateAccessKey" && a.Now().Sub(asked) > 8*time.Second:
+					return iamkeystest.Unanswered // the attempt has timed out
+				case a.Now().Sub(start) > iamkeys.CreateTimeout:
+					return iamkeystest.Dies
+				case i == at:
+					return fault
+				}
+				return iamkeystest.None
+			}
+			p.Before = func(int, string) { asked = a.Now(); turn.Wait(i) }
+			o := creator(p)
+			o.Sleep = func(ctx context.Context, d time.Duration) error { return turn.Sleep(ctx, i, d) }
+			turn.Go(i, func() {
+				died[i] = p.Run(func() { outs[i], errs[i] = o.Run(context.Background(), in) })
+			})
+		}
+		turn.Run()
+		for i := range n {
+			w.died = w.died || died[i]
+			if errs[i] != nil {
+				w.errors = append(w.errors, errs[i])
+			} else if !died[i] && a.Held(secret) != outs[i].AccessKeyID {
+				rt.Errorf("create %d says %s is delivered, the secret holds %q", i, outs[i].AccessKeyID, a.Held(secret))
+			}
+		}
+		w.check(rt)
+		for range n + 1 { // each run may settle one dead create
+			a.Advance(intentDies)
+			if _, err := w.create(in, nil); err == nil {
+				break
+			}
+		}
+		if fresh := w.fresh(); len(fresh) != 1 || a.Held(secret) != fresh[0].AccessKeyID {
+			rt.Errorf("after the last create there are new keys %v, and the secret holds %q", fresh, a.Held(secret))
+		}
+	})
+}
+
+// TestCreateRace lets two creates run beside each other without a fault: one of
+// them makes a key, and the other gives way. While secrets lag, both may.
+func TestCreateRace(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := rapid.SampledFrom(append(scenes[:4:4], scenes[5])).Draw(rt, "scene")
+		a, in := newScene(s)
+		w := watch(a)
+		turn := iamkeystest.TakeTurns(a, 2, func(ready []int) int { return rapid.SampledFrom(ready).Draw(rt, "turn") })
+		var errs [2]error
+		for i := range errs {
+			p := a.Start()
+			p.Before = func(int, string) { turn.Wait(i) }
+			o := creator(p)
+			o.Sleep = func(ctx context.Context, d time.Duration) error { return turn.Sleep(ctx, i, d) }
+			turn.Go(i, func() { _, errs[i] = o.Run(context.Background(), in) })
+		}
+		turn.Run()
+		gaveWay := a.SecretLag > 0 && len(w.fresh()) == 0 // then both may run out of time
+		if len(w.fresh()) != 1 && !gaveWay {
+			rt.Errorf("new keys %v, errors %v", w.fresh(), errs)
+		}
+	})
+}

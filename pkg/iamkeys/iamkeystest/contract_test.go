@@ -1,0 +1,17 @@
+package iamkeystest_test
+
+import (
+	"testing"
+
+	"iamkeys/pkg/iamkeys/iamkeystest"
+)
+
+func TestAccountKeepsTheContracts(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	t.Run("IAM", func(t *testing.T) { iamkeystest.TestIAM(t, a.Harness(), a.Start()) })
+	t.Run("SecretsManager", func(t *testing.T) { iamkeystest.TestSecretsManager(t, a.Harness(), a.Start()) })
+	t.Run("InventoryIAM", func(t *testing.T) { iamkeystest.TestInventoryIAM(t, a.Harness(), a.Start()) })
+	t.Run("S3", func(t *testing.T) { iamkeystest.TestS3(t, a.Start()) })
+	t.Run("SNS", func(t *testing.T) { iamkeystest.TestSNS(t, a.Start()) })
+	t.Run("STS", func(t *testing.T) { iamkeystest.TestSTS(t, a.Harness(), a.Start()) })
+}

@@ -1,0 +1,356 @@
+package iamkeystest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"iamkeys/pkg/iamkeys"
+)
+
+// A Fault is what happens to a call.
+type Fault int
+
+// The faults.
+const (
+	None       Fault = iota
+	Refused          // fails for certain, without effect
+	Unanswered       // without effect, but the caller cannot know
+	Lost             // takes effect, but the answer is lost
+	Dies             // the process is gone before the call
+	DiesAfter        // the call takes effect, then the process is gone
+)
+
+// Faults lists every fault but None.
+var Faults = []Fault{Refused, Unanswered, Lost, Dies, DiesAfter}
+
+func (f Fault) String() string {
+	return [...]string{"none", "refused", "unanswered", "lost", "dies", "dies after"}[f]
+}
+
+// A Process is one running function on an account. It implements the ports of
+// every operation.
+type Process struct {
+	*Account
+	// Fault decides over each call; nil means no faults. n counts from 1.
+	Fault func(n int, action string) Fault
+	// Before runs before each call, outside of it: what others do meanwhile.
+	Before func(n int, action string)
+
+	Calls []string // the actions called, such as iam:ListAccessKeys
+
+	counting sync.Mutex // over Calls and dead
+	dead     bool
+}
+
+// Start gives a process on the account.
+func (a *Account) Start() *Process { return &Process{Account: a} }
+
+// Run runs f as the process, and reports whether the process died in it. Of a
+// dead process every goroutine ends at its next call.
+func (p *Process) Run(f func()) (died bool) {
+	ended := make(chan any)
+	go func() {
+		defer func() { ended <- recover() }()
+		f()
+	}()
+	if panicked := <-ended; panicked != nil {
+		panic(panicked)
+	}
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	return p.dead
+}
+
+// die ends the process, beginning with the calling goroutine.
+func (p *Process) die() {
+	p.counting.Lock()
+	p.dead = true
+	p.counting.Unlock()
+	runtime.Goexit()
+}
+
+// begin counts a call, unless the process is dead.
+func (p *Process) begin(action string) (n int) {
+	p.counting.Lock()
+	defer p.counting.Unlock() // also when it ends here
+	if p.dead {
+		runtime.Goexit()
+	}
+	p.Calls = append(p.Calls, action)
+	return len(p.Calls)
+}
+
+// call runs one call's effect under the account's lock, with the fault that is due.
+func (p *Process) call(ctx context.Context, action string, effect func() error) error {
+	n := p.begin(action)
+	if p.Before != nil {
+		p.Before(n, action)
+	}
+	fault := None
+	if p.Fault != nil {
+		fault = p.Fault(n, action)
+	}
+	unanswered := func(cause error) error {
+		return &iamkeys.Error{Code: iamkeys.Internal, Message: action + " got no answer.", Err: cause, OutcomeUnknown: true}
+	}
+	injected := fmt.Errorf("injected: %s", fault)
+	switch {
+	case fault == Dies:
+		p.die()
+	case ctx.Err() != nil:
+		return unanswered(ctx.Err())
+	case fault == Refused:
+		return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: action + " is not permitted.", Err: injected}
+	case fault == Unanswered:
+		return unanswered(injected)
+	}
+	p.mu.Lock()
+	err := effect()
+	p.mu.Unlock()
+	switch fault {
+	case DiesAfter:
+		p.die()
+	case Lost:
+		return unanswered(injected)
+	}
+	return err
+}
+
+func noSuch(format string, args ...any) error {
+	return &iamkeys.Error{Code: iamkeys.NoSuchEntity, Message: fmt.Sprintf(format, args...) + " does not exist."}
+}
+
+// GetUser implements the port.
+func (p *Process) GetUser(ctx context.Context, userName string) (found iamkeys.User, err error) {
+	err = p.call(ctx, "iam:GetUser", func() error {
+		u := p.users[userName]
+		if u == nil {
+			return noSuch("User %s", userName)
+		}
+		found = u.User
+		found.AttachedPolicies = nil
+		return nil
+	})
+	return found, err
+}
+
+// ListAccessKeys implements the port.
+func (p *Process) ListAccessKeys(ctx context.Context, userName string) (keys []iamkeys.AccessKey, err error) {
+	err = p.call(ctx, "iam:ListAccessKeys", func() error {
+		u := p.users[userName]
+		if u == nil {
+			return noSuch("User %s", userName)
+		}
+		seen, _ := u.keys.at(p.now.Add(-p.ListLag))
+		keys = slices.Clone(seen)
+		return nil
+	})
+	return keys, err
+}
+
+// CreateAccessKey implements the port.
+func (p *Process) CreateAccessKey(ctx context.Context, userName string) (created iamkeys.Credentials, err error) {
+	err = p.call(ctx, "iam:CreateAccessKey", func() error {
+		if p.users[userName] == nil {
+			return noSuch("User %s", userName)
+		}
+		if len(p.keys(userName)) >= 2 {
+			return &iamkeys.Error{Code: iamkeys.LimitExceeded, Message: "User " + userName + " has two access keys."}
+		}
+		k := p.addKey(userName, p.now)
+		created = iamkeys.Credentials{UserName: userName, AccessKeyID: k.AccessKeyID, CreateDate: k.CreateDate, Secret: iamkeys.NewSecret(SecretOf(k.AccessKeyID))}
+		return nil
+	})
+	if err != nil {
+		return iamkeys.Credentials{}, err
+	}
+	return created, nil
+}
+
+// known gives the user's key as UpdateAccessKey and DeleteAccessKey know it.
+func (p *Process) known(userName, accessKeyID string) error {
+	for _, k := range p.keys(userName) {
+		if k.AccessKeyID == accessKeyID && !p.now.Before(k.CreateDate.Add(p.WriteLag)) {
+			return nil
+		}
+	}
+	return noSuch("Access key %s of user %s", accessKeyID, userName)
+}
+
+// UpdateAccessKey implements the port.
+func (p *Process) UpdateAccessKey(ctx context.Context, userName, accessKeyID string, status iamkeys.Status) error {
+	return p.call(ctx, "iam:UpdateAccessKey", func() error {
+		if err := p.known(userName, accessKeyID); err != nil {
+			return err
+		}
+		keys := p.keys(userName)
+		for i := range keys {
+			if keys[i].AccessKeyID == accessKeyID {
+				keys[i].Status = status
+			}
+		}
+		p.setKeys(userName, keys)
+		return nil
+	})
+}
+
+// DeleteAccessKey implements the port.
+func (p *Process) DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error {
+	return p.call(ctx, "iam:DeleteAccessKey", func() error {
+		if err := p.known(userName, accessKeyID); err != nil {
+			return err
+		}
+		p.deleteKey(userName, accessKeyID)
+		return nil
+	})
+}
+
+// GetAccessKeyLastUsed implements the port.
+func (p *Process) GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (used iamkeys.LastUsed, err error) {
+	err = p.call(ctx, "iam:GetAccessKeyLastUsed", func() error {
+		k, ok := p.owner(accessKeyID)
+		if !ok {
+			return noSuch("Access key %s", accessKeyID)
+		}
+		used = p.lastUsed(accessKeyID, p.now.Add(-p.LastUsedLag))
+		used.UserName = k.UserName
+		return nil
+	})
+	return used, err
+}
+
+// GetCallerIdentity implements the port, and counts as a use of the key.
+func (p *Process) GetCallerIdentity(ctx context.Context, c iamkeys.Credentials) (arn string, err error) {
+	err = p.call(ctx, "sts:GetCallerIdentity", func() error {
+		k, ok := p.owner(c.AccessKeyID)
+		if !ok || k.Status != iamkeys.Active || p.now.Before(k.CreateDate.Add(p.Propagation)) {
+			return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: "The security token included in the request is invalid."}
+		}
+		p.use(k.AccessKeyID, "sts", "eu-west-1")
+		arn = p.users[k.UserName].ARN
+		return nil
+	})
+	return arn, err
+}
+
+// secret finds a secret by name or ARN.
+func (p *Process) secret(id string) *secret {
+	if _, after, ok := strings.Cut(id, ":secret:"); ok {
+		id = strings.TrimSuffix(after, "-AbCdEf")
+	}
+	return p.secrets[id]
+}
+
+// DescribeSecret implements the port.
+func (p *Process) DescribeSecret(ctx context.Context, secretID string) (d iamkeys.SecretDescription, err error) {
+	err = p.call(ctx, "secretsmanager:DescribeSecret", func() error {
+		s := p.secret(secretID)
+		if s == nil {
+			return noSuch("Secret %s", secretID)
+		}
+		seen, ok := s.description.at(p.now.Add(-p.SecretLag))
+		if !ok {
+			return noSuch("Secret %s", secretID)
+		}
+		d = seen
+		d.Versions = maps.Clone(seen.Versions)
+		return nil
+	})
+	return d, err
+}
+
+// CreateSecret implements the port.
+func (p *Process) CreateSecret(ctx context.Context, name string) (arn, versionID string, err error) {
+	err = p.call(ctx, "secretsmanager:CreateSecret", func() error {
+		if p.secrets[name] != nil {
+			return nil
+		}
+		s := p.createSecret(name)
+		d, _ := s.description.at(p.now)
+		arn = d.ARN
+		if p.MakesFirstVersion {
+			versionID = "5f0e4b5c-0000-4000-8000-000000000000"
+			p.putVersion(s, versionID, nil, "")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", "", err
+	}
+	return arn, versionID, nil
+}
+
+// writable gives the secret unless it is scheduled for deletion.
+func (p *Process) writable(secretID string) (*secret, iamkeys.SecretDescription, error) {
+	s := p.secret(secretID)
+	if s == nil {
+		return nil, iamkeys.SecretDescription{}, noSuch("Secret %s", secretID)
+	}
+	d, _ := s.description.at(p.now)
+	if d.Deleted {
+		return nil, d, &iamkeys.Error{Code: iamkeys.SecretUnavailable, Message: "Secret " + secretID + " is scheduled for deletion."}
+	}
+	return s, d, nil
+}
+
+// PutSecretValue implements the port.
+func (p *Process) PutSecretValue(ctx context.Context, secretID string, v iamkeys.SecretVersion) error {
+	return p.call(ctx, "secretsmanager:PutSecretValue", func() error {
+		s, _, err := p.writable(secretID)
+		if err != nil {
+			return err
+		}
+		value := ""
+		if v.Credentials != nil {
+			value = v.Credentials.AccessKeyID
+		}
+		if had, ok := s.values[v.ID]; ok {
+			if had != value {
+				return &iamkeys.Error{Code: iamkeys.Internal, Message: "Version " + v.ID + " exists with another value."}
+			}
+			return nil
+		}
+		p.putVersion(s, v.ID, v.Stages, value)
+		return nil
+	})
+}
+
+// UpdateSecretVersionStage implements the port.
+func (p *Process) UpdateSecretVersionStage(ctx context.Context, secretID, label, versionID string) error {
+	return p.call(ctx, "secretsmanager:UpdateSecretVersionStage", func() error {
+		s, d, err := p.writable(secretID)
+		if err != nil {
+			return err
+		}
+		versions := map[string][]string{}
+		for v, labels := range d.Versions {
+			if v == versionID {
+				labels = slices.DeleteFunc(slices.Clone(labels), func(l string) bool { return l == label })
+			}
+			if len(labels) > 0 {
+				versions[v] = labels
+			}
+		}
+		d.Versions, d.LastChanged = versions, p.now
+		s.description.set(p.now, d)
+		return nil
+	})
+}
+
+// Count tells how often the action was called.
+func (p *Process) Count(action string) int {
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	n := 0
+	for _, c := range p.Calls {
+		if c == action {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,310 @@
+package iamkeys
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Source says where an inventory comes from.
+type Source string
+
+// The sources.
+const (
+	FromCredentialReport Source = "credentialReport"
+	FromLive             Source = "live"
+)
+
+// An Inventory is the facts that an audit judges.
+type Inventory struct {
+	Source        Source
+	GeneratedTime time.Time   // when the facts were taken; last use is as of then
+	Users         []UserFacts // by name
+	Root          UserFacts
+	Notes         []string // what a reader of the report must know of how it came about
+}
+
+// UserFacts are the facts of one user.
+type UserFacts struct {
+	User
+	Root       bool
+	RootKey    bool       // the root user has an access key
+	Keys       []KeyFacts // those known of
+	Additional int        // keys beyond Keys, that the credential report only counts
+	Unexamined string     // why the user, or one of its keys, could not be examined; "" when they were
+}
+
+func (u UserFacts) keyCount() int { return len(u.Keys) + u.Additional }
+
+// KeyFacts are the facts of one key.
+type KeyFacts struct {
+	AccessKey           // AccessKeyID "" when unknown
+	LastUsed  *LastUsed // nil when unknown
+}
+
+// InventoryIAM is what taking an inventory asks of IAM.
+type InventoryIAM interface {
+	// GenerateCredentialReport asks for a credential report, and tells whether
+	// one is there. LimitExceeded means that IAM has no capacity for it now.
+	GenerateCredentialReport(ctx context.Context) (complete bool, err error)
+	// GetCredentialReport gives the credential report as CSV, and when it was
+	// generated. InProgress means that there is none yet, or none any more: generate it.
+	GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error)
+	// GetAccountAuthorizationDetails gives all users with tags and attached policies, from all pages.
+	GetAccountAuthorizationDetails(ctx context.Context) ([]User, error)
+	// GetAccountSummary tells whether the root user has an access key.
+	GetAccountSummary(ctx context.Context) (rootKey bool, err error)
+	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
+	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
+}
+
+// TakeInventory takes an account's inventory, at the lowest number of calls
+// that names every access key of interest.
+type TakeInventory struct {
+	IAM        InventoryIAM
+	ReportWait time.Duration // to wait for a credential report, at most
+	Now        func() time.Time
+	Sleep      func(context.Context, time.Duration) error
+	Log        *slog.Logger
+}
+
+// The inventory is read by this many at a time. IAM publishes no rates; the
+// adapter slows down when it is throttled.
+const readers = 8
+
+// usersPage is how many users IAM gives at a time.
+const usersPage = 1000
+
+// Run takes the inventory from the source, and from the other one if the
+// credential report cannot be had. Users of interest, those for whom want
+// holds, are read live in any case, which names their keys. An error means that
+// nothing is known of the account; what could not be read of single users
+// stands in their facts. calls is the number of calls made.
+func (o TakeInventory) Run(ctx context.Context, source Source, want func(UserFacts) bool) (inv Inventory, calls int, err error) {
+	w := &walk{TakeInventory: o, want: want}
+	inv, err = w.run(ctx, source)
+	return inv, int(w.calls.Load()), err
+}
+
+type walk struct {
+	TakeInventory
+	want  func(UserFacts) bool
+	calls atomic.Int64
+}
+
+func (w *walk) run(ctx context.Context, source Source) (Inventory, error) {
+	inv := Inventory{Source: source}
+	var rows map[string]reportRow
+	var root *reportRow
+	if source == FromCredentialReport {
+		var err error
+		if rows, root, inv.GeneratedTime, err = w.credentialReport(ctx); err != nil {
+			w.Log.WarnContext(ctx, "reading all users live: no credential report", "error", err.Error())
+			inv.Source = FromLive
+			inv.Notes = append(inv.Notes, fmt.Sprintf("The credential report could not be had (%s), so every user and access key was read live.", reason(ctx, err)))
+		} else if age := w.Now().Sub(inv.GeneratedTime); age > reportAge {
+			inv.Notes = append(inv.Notes, fmt.Sprintf("The credential report is of %s, more than four hours old: last use is as of then.", inv.GeneratedTime.UTC().Format(time.RFC3339)))
+		}
+	}
+	if inv.Source == FromLive {
+		inv.GeneratedTime = w.Now()
+	}
+	inv.GeneratedTime = inv.GeneratedTime.UTC().Truncate(time.Second)
+	w.calls.Add(1)
+	users, err := w.IAM.GetAccountAuthorizationDetails(ctx)
+	w.calls.Add(int64(max(0, len(users)-1) / usersPage)) // the first page is counted
+	if err != nil {
+		return inv, failed(InventoryUnavailable, err, "The account's users could not be read (%s), so nothing was judged. The log has the cause.", CodeOf(err))
+	}
+	inv.Root = w.root(ctx, root)
+	if inv.Root.ARN == "" && len(users) > 0 {
+		account, _, _ := strings.Cut(users[0].ARN, ":user/")
+		inv.Root.ARN = account + ":root"
+	}
+	inv.Users = w.users(ctx, users, rows)
+	return inv, nil
+}
+
+// reportAge is how long IAM gives out the same credential report.
+const reportAge = 4 * time.Hour
+
+// credentialReport waits for the credential report and reads it. Half of the time
+// until the deadline is kept for what comes after.
+func (w *walk) credentialReport(ctx context.Context) (rows map[string]reportRow, root *reportRow, generated time.Time, err error) {
+	longest := w.ReportWait
+	if deadline, ok := ctx.Deadline(); ok {
+		longest = min(longest, deadline.Sub(w.Now())/2)
+	}
+	end := w.Now().Add(longest)
+	wait, crowded := time.Second, 10*time.Second
+	for ; ; wait = min(2*wait, 4*time.Second) {
+		w.calls.Add(1)
+		complete, err := w.IAM.GenerateCredentialReport(ctx)
+		if err == nil && complete {
+			var content []byte
+			w.calls.Add(1)
+			if content, generated, err = w.IAM.GetCredentialReport(ctx); err == nil {
+				rows, root, err = parseCredentialReport(content, w.Now())
+				return rows, root, generated, err
+			}
+		}
+		switch CodeOf(err) {
+		case "", InProgress:
+		case LimitExceeded, Throttled: // AWS has no capacity for it now, and names no time
+			wait, crowded = crowded, min(2*crowded, time.Minute)
+		default:
+			return nil, nil, generated, err
+		}
+		if w.Now().Add(wait).After(end) {
+			return nil, nil, generated, failed(cmp.Or(CodeOf(err), InProgress), err, "There was no credential report within %s.", longest)
+		}
+		if err := w.Sleep(ctx, wait); err != nil {
+			return nil, nil, generated, err
+		}
+	}
+}
+
+// root tells of the root user, from its row or else from the account's summary.
+func (w *walk) root(ctx context.Context, row *reportRow) UserFacts {
+	u := UserFacts{Root: true, User: User{UserName: RootName}}
+	if row != nil {
+		u.ARN, u.RootKey = row.arn, len(row.keys)+row.additional > 0
+		return u
+	}
+	w.calls.Add(1)
+	has, err := w.IAM.GetAccountSummary(ctx)
+	if err != nil {
+		w.Log.WarnContext(ctx, "root user not examined", "error", err.Error())
+		u.Unexamined = reason(ctx, err)
+	}
+	u.RootKey = has
+	return u
+}
+
+// users gives the facts of every user: from its row where there is one and
+// nothing of interest in it, else live. Users that are gone are left out.
+func (w *walk) users(ctx context.Context, users []User, rows map[string]reportRow) []UserFacts {
+	facts := make([]UserFacts, len(users))
+	gone := make([]bool, len(users))
+	var live []int
+	for i, u := range users {
+		facts[i].User = u
+		row, ok := rows[u.ARN]
+		if ok && sameSecond(row.created, u.CreateDate) { // else it is of an earlier user of this name
+			facts[i].Keys, facts[i].Additional = row.keys, row.additional
+			if !w.want(facts[i]) {
+				continue
+			}
+		}
+		live = append(live, i)
+	}
+	var taken atomic.Int64
+	var working sync.WaitGroup
+	for range min(readers, len(live)) {
+		working.Go(func() {
+			for n := taken.Add(1); n <= int64(len(live)); n = taken.Add(1) {
+				i := live[n-1]
+				gone[i] = w.examine(ctx, &facts[i])
+			}
+		})
+	}
+	working.Wait()
+
+	present := facts[:0]
+	for i, u := range facts {
+		if !gone[i] {
+			present = append(present, u)
+		}
+	}
+	slices.SortFunc(present, func(a, b UserFacts) int { return cmp.Compare(a.UserName, b.UserName) })
+	return present
+}
+
+// examine reads the user's keys live. What the credential report said of a key
+// is kept where the create date tells for sure which one it is; otherwise its
+// last use is read too. It reports whether the user is gone.
+func (w *walk) examine(ctx context.Context, u *UserFacts) (gone bool) {
+	if ctx.Err() != nil { // no call, and no line in the log, for each of thousands
+		u.Unexamined = reason(ctx, ctx.Err())
+		return false
+	}
+	w.calls.Add(1)
+	keys, err := w.IAM.ListAccessKeys(ctx, u.UserName)
+	if CodeOf(err) == NoSuchEntity {
+		return true
+	}
+	if err != nil {
+		w.unexamined(ctx, u, err)
+		return false
+	}
+	said := u.Keys
+	u.Keys, u.Additional = nil, 0
+	for _, k := range oldestFirst(keys) {
+		facts := KeyFacts{AccessKey: k}
+		if used := saidOf(k, said, keys); used != nil {
+			facts.LastUsed = used
+		} else {
+			w.calls.Add(1)
+			switch used, err := w.IAM.GetAccessKeyLastUsed(ctx, k.AccessKeyID); CodeOf(err) {
+			case "":
+				facts.LastUsed = &used
+			case NoSuchEntity: // deleted since it was listed
+				continue
+			default:
+				w.unexamined(ctx, u, err)
+			}
+		}
+		if err := k.known(); err != nil {
+			w.unexamined(ctx, u, err)
+			u.Unexamined = "a status that iamkeys does not know"
+		}
+		u.Keys = append(u.Keys, facts)
+	}
+	return false
+}
+
+// saidOf gives the last use that the credential report said of the key, nil when
+// it said nothing or when the create date leaves open which key it spoke of.
+func saidOf(k AccessKey, said []KeyFacts, listed []AccessKey) (used *LastUsed) {
+	others, slots := 0, 0
+	for _, o := range listed {
+		if o.AccessKeyID != k.AccessKeyID && sameSecond(o.CreateDate, k.CreateDate) {
+			others++
+		}
+	}
+	for _, s := range said {
+		if sameSecond(s.CreateDate, k.CreateDate) {
+			slots, used = slots+1, s.LastUsed
+		}
+	}
+	if others > 0 || slots != 1 {
+		return nil
+	}
+	return used
+}
+
+// sameSecond compares times as the credential report shows them.
+func sameSecond(a, b time.Time) bool { return a.Unix() == b.Unix() }
+
+func (w *walk) unexamined(ctx context.Context, u *UserFacts, err error) {
+	u.Unexamined = reason(ctx, err)
+	w.Log.WarnContext(ctx, "user not examined", "userName", u.UserName, "error", err.Error())
+}
+
+// reason says in a word or two why something could not be read; the log has the rest.
+func reason(ctx context.Context, err error) string {
+	if ctx.Err() != nil {
+		return "time ran out"
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return string(e.Code)
+	}
+	return err.Error()
+}

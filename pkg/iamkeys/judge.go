@@ -1,0 +1,262 @@
+package iamkeys
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxExemptDays is how far ahead an exemption may reach.
+const maxExemptDays = 400
+
+// Judge applies every rule to every user of the inventory, as of that time. It
+// is a pure function. The report it gives compares with nothing: its findings
+// are open, their first sight unknown.
+func Judge(inv Inventory, t Thresholds, ownerTag string, asOf time.Time) Report {
+	asOf = asOf.UTC().Truncate(time.Second) // as the report says it, so that it can be judged again
+	r := Report{
+		Summary: Summary{
+			SchemaVersion: SchemaVersion, AsOf: asOf, Inventory: inv.Source, GeneratedTime: inv.GeneratedTime,
+			Thresholds: t, KeyAges: KeyAges{BucketDays: ageBucketDays}, Notes: append([]string{}, inv.Notes...),
+		},
+		Findings: []Finding{}, Exempt: []Finding{}, Resolved: []Finding{},
+	}
+	for _, u := range append([]UserFacts{inv.Root}, inv.Users...) {
+		for _, f := range judgeUser(u, t, ownerTag, asOf) {
+			if f.State == Exempt {
+				r.Exempt = append(r.Exempt, f)
+			} else {
+				r.Findings = append(r.Findings, f)
+			}
+		}
+		for _, k := range u.Keys {
+			if k.Status == Active {
+				r.Summary.KeyAges.add(days(asOf.Sub(k.CreateDate)))
+			}
+		}
+	}
+	r.Summary.Coverage = inv.coverage()
+	r.count()
+	return r
+}
+
+// coverage counts what was examined.
+func (inv Inventory) coverage() Coverage {
+	c := Coverage{Users: len(inv.Users), Complete: inv.Root.Unexamined == ""}
+	for _, u := range inv.Users {
+		c.Keys += u.keyCount()
+		if u.Unexamined == "" {
+			c.UsersExamined++
+		}
+		for _, k := range u.Keys {
+			confirmed := u.Unexamined == "" || k.AccessKeyID != "" // by the live answer, where one was asked for
+			if confirmed && k.LastUsed != nil && k.known() == nil {
+				c.KeysExamined++
+			}
+		}
+	}
+	c.Complete = c.Complete && c.UsersExamined == c.Users && c.KeysExamined == c.Keys
+	return c
+}
+
+// judgeUser applies every rule to one user.
+func judgeUser(u UserFacts, t Thresholds, ownerTag string, asOf time.Time) []Finding {
+	var found []Finding
+	add := func(r Rule, k *KeyFacts) {
+		f := Finding{Rule: r.ID, Severity: r.Severity, UserName: u.UserName, UserARN: u.ARN, State: Open, Remedy: r.Remedy, Controls: r.Controls}
+		if owner, ok := u.Tag(ownerTag); ok {
+			f.Owner = text(owner)
+		}
+		if k != nil {
+			f.key(*k, asOf)
+		}
+		if f.Exemption = exemption(u.User, r, asOf); f.Exemption != nil && f.Exemption.Invalid == nil {
+			f.State = Exempt
+		}
+		if r.ID == Unexamined {
+			f.Remedy += " Reason: " + u.Unexamined + "."
+		}
+		found = append(found, f)
+	}
+	for _, r := range Rules {
+		if r.user != nil && r.user(u, t, asOf) {
+			add(r, nil)
+		}
+		for i := range u.Keys {
+			if r.key != nil && r.key(u.Keys[i], t, asOf) {
+				add(r, &u.Keys[i])
+			}
+		}
+	}
+	return found
+}
+
+// key sets what the finding says of its key.
+func (f *Finding) key(k KeyFacts, asOf time.Time) {
+	status, age := k.Status, days(asOf.Sub(k.CreateDate))
+	f.AccessKeyID, f.Status, f.CreateDate, f.AgeDays = text(k.AccessKeyID), &status, instant(k.CreateDate), &age
+	if k.LastUsed != nil {
+		never, idle := k.LastUsed.Never(), days(asOf.Sub(idleSince(k.AccessKey, *k.LastUsed)))
+		f.LastUsedDate, f.NeverUsed, f.IdleDays = instant(k.LastUsed.Date), &never, &idle
+		f.ServiceName, f.Region = text(k.LastUsed.ServiceName), text(k.LastUsed.Region)
+	}
+}
+
+// exemption reads the user's tags, nil when neither is there. It holds through
+// the whole last day, UTC.
+func exemption(u User, r Rule, asOf time.Time) *Exemption {
+	until, hasUntil := u.Tag(TagExemptUntil)
+	reason, hasReason := u.Tag(TagExemptReason)
+	if !hasUntil && !hasReason {
+		return nil
+	}
+	e := &Exemption{Reason: reason, Until: until}
+	day, err := time.Parse(time.DateOnly, until)
+	today := asOf.UTC().Truncate(24 * time.Hour)
+	switch {
+	case !r.Exempts:
+		e.Invalid = text(fmt.Sprintf("the rule %s cannot be exempted", r.ID))
+	case err != nil:
+		e.Invalid = text("tag " + TagExemptUntil + " is not a date such as 2026-12-31")
+	case strings.TrimSpace(reason) == "":
+		e.Invalid = text("tag " + TagExemptReason + " is missing")
+	case day.Before(today):
+		e.Invalid = text("it has expired")
+	case day.Sub(today) > dayCount(maxExemptDays):
+		e.Invalid = text(fmt.Sprintf("it reaches more than %d days ahead", maxExemptDays))
+	}
+	return e
+}
+
+// ageBucketDays and ageBuckets make the histogram reach two years.
+const (
+	ageBucketDays = 15
+	ageBuckets    = 49
+)
+
+func (h *KeyAges) add(age int) {
+	if h.Counts == nil {
+		h.Counts = make([]int, ageBuckets)
+	}
+	h.Counts[min(age/ageBucketDays, ageBuckets-1)]++
+	if h.OldestDays == nil || age > *h.OldestDays {
+		h.OldestDays = &age
+	}
+}
+
+// count brings order and the summary's figures in line with the findings.
+func (r *Report) count() {
+	worstFirst(r.Findings)
+	worstFirst(r.Exempt)
+	worstFirst(r.Resolved)
+	s := &r.Summary
+	s.Severities, s.Rules, s.New, s.Open = SeverityCounts{}, map[RuleID]int{}, 0, 0
+	for _, rule := range Rules {
+		s.Rules[rule.ID] = 0
+	}
+	for _, f := range r.Findings {
+		s.Rules[f.Rule]++
+		switch f.Severity {
+		case Critical:
+			s.Severities.Critical++
+		case High:
+			s.Severities.High++
+		case Medium:
+			s.Severities.Medium++
+		case Low:
+			s.Severities.Low++
+		}
+		if f.State == New {
+			s.New++
+		} else {
+			s.Open++
+		}
+	}
+	s.Exempt, s.Resolved = len(r.Exempt), len(r.Resolved)
+	if s.KeyAges.Counts == nil {
+		s.KeyAges.Counts = []int{}
+	}
+	if s.Notes == nil {
+		s.Notes = []string{}
+	}
+}
+
+// Compare sets the findings' states against the report before, nil for a first
+// run. A finding that is not there any more is resolved only when its user was
+// examined, or user or key are gone; otherwise it stays open as it was, and an
+// exempt one stays exempt.
+func (r *Report) Compare(before *Report, inv Inventory) {
+	if before == nil {
+		before = &Report{}
+	} else {
+		r.Summary.ComparedWith = &before.Summary.AsOf
+	}
+	rest := map[identity][]Finding{} // of the report before, those not met again yet
+	for _, f := range slices.Concat(before.Findings, before.Exempt) {
+		rest[f.identity()] = append(rest[f.identity()], f)
+	}
+	asOf := r.Summary.AsOf
+	// meet dates a finding by what it was before, and reports whether that counted.
+	meet := func(f *Finding) (counted bool) {
+		f.FirstSeen = &asOf
+		id := f.identity()
+		i := slices.IndexFunc(rest[id], f.sameKey)
+		if i < 0 {
+			return false
+		}
+		old := rest[id][i]
+		rest[id] = slices.Delete(rest[id], i, i+1)
+		if old.FirstSeen != nil {
+			f.FirstSeen = old.FirstSeen
+		}
+		return old.State != Exempt
+	}
+	for i := range r.Findings {
+		r.Findings[i].State = New
+		if meet(&r.Findings[i]) {
+			r.Findings[i].State = Open
+		}
+	}
+	for i := range r.Exempt {
+		meet(&r.Exempt[i])
+	}
+	unexamined := map[string]UserFacts{}
+	for _, u := range append([]UserFacts{inv.Root}, inv.Users...) {
+		if u.Unexamined != "" {
+			unexamined[identifies(u.UserName, u.ARN)] = u
+		}
+	}
+	for id, left := range rest {
+		u, unread := unexamined[id.user]
+		for _, f := range left {
+			switch stays := unread && !u.lacks(f); {
+			case stays && f.State == Exempt:
+				r.Exempt = append(r.Exempt, f)
+			case stays:
+				f.State = Open
+				r.Findings = append(r.Findings, f)
+			case f.State != Exempt:
+				f.State = Resolved
+				r.Resolved = append(r.Resolved, f)
+			}
+		}
+	}
+	r.count()
+}
+
+// lacks reports whether the finding's key is known to be gone: the user's keys
+// were listed, and it is not among them.
+func (u UserFacts) lacks(f Finding) bool {
+	if f.CreateDate == nil {
+		return false
+	}
+	listed := false
+	for _, k := range u.Keys {
+		if sameSecond(k.CreateDate, *f.CreateDate) && f.sameKey(Finding{AccessKeyID: text(k.AccessKeyID)}) {
+			return false
+		}
+		listed = listed || k.AccessKeyID != ""
+	}
+	return listed
+}

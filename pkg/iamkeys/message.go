@@ -1,0 +1,96 @@
+package iamkeys
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A Message is what goes to the notification topic: the audit's report and the
+// notices of rotations alike.
+type Message struct {
+	Subject    string      // at most 99 printable ASCII characters
+	Text       string      // what e-mail subscribers read
+	JSON       []byte      // what all others get
+	Attributes []Attribute // for subscription filters
+}
+
+// An Attribute is a message attribute; empty values are left out, since SNS refuses them.
+type Attribute struct {
+	Name, Value string
+	Number      bool
+}
+
+// NotificationSNS is what sending a [Message] asks of SNS.
+type NotificationSNS interface {
+	// Publish publishes to the notification topic and gives the message's ID.
+	Publish(ctx context.Context, m Message) (messageID string, err error)
+}
+
+// SNS's limits: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+const (
+	maxMessageBytes = 262_144 // body and attributes together
+	maxSubject      = 99
+)
+
+// Body gives the message as SNS takes it with MessageStructure json: the text
+// for the protocol email, the JSON for all others.
+func (m Message) Body() string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // <, > and & would take six bytes each
+	// Two strings always marshal.
+	_ = e.Encode(struct {
+		Default string `json:"default"`
+		Email   string `json:"email"`
+	}{string(m.JSON), m.Text})
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// fits reports whether SNS takes a message of this size.
+func (m Message) fits() bool {
+	size := len(m.Subject) + len(m.Body())
+	for _, a := range m.Attributes {
+		size += len(a.Name) + len(a.Value) + len("String")
+	}
+	return size <= maxMessageBytes
+}
+
+// subject makes s fit for an SNS subject: printable ASCII, cut at its limit.
+func subject(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > maxSubject {
+		s = s[:maxSubject-3] + "..."
+	}
+	return s
+}
+
+// printable makes one line of untrusted text that does nothing but show: what
+// has no shape of its own (control characters, terminal escapes, marks that turn
+// the writing direction) becomes U+FFFD.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.Join(strings.Fields(s), " "))
+}
+
+// attributeText makes s fit for an attribute, at most 256 bytes.
+func attributeText(s string) string {
+	s = printable(s)
+	for len(s) > 256 {
+		_, n := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-n]
+	}
+	return s
+}

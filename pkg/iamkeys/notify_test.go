@@ -1,0 +1,155 @@
+package iamkeys_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/iamkeystest"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// golden compares with the file, or writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run with -update to accept):\n%s", path, got)
+	}
+}
+
+func notifier(p *iamkeystest.Process) iamkeys.Notify {
+	return iamkeys.Notify{SNS: p, Now: p.Now, Log: quiet}
+}
+
+// rotation gives one that is about to take the step.
+func rotation(start iamkeys.Start) *iamkeys.Rotation {
+	r := &iamkeys.Rotation{
+		UserName: user, AccessKeyID: new("AKIAIAMKEYSTEST00001"), SecretID: new(secret), Owner: new("team-ci"),
+		QuietHours: 168, PollSeconds: 21600, Polls: 120, RemindAtPoll: 60, SoakSeconds: 2592000,
+	}
+	if start != "" {
+		r.Start = &start
+	}
+	if start == iamkeys.StartDeactivate || start == iamkeys.StartSoak {
+		r.NewAccessKeyID, r.SecretARN = new("AKIAIAMKEYSTEST00002"), new("arn:aws:secretsmanager:eu-west-1:123456789012:secret:iamkeys/ci-deploy/access-key-AbCdEf")
+	}
+	return r
+}
+
+// TestNotices holds every notice to its golden text.
+func TestNotices(t *testing.T) {
+	caused := func(name, message string) *iamkeys.StepError {
+		cause, _ := json.Marshal(map[string]string{"errorMessage": message, "errorType": name})
+		return &iamkeys.StepError{Name: name, Message: string(cause)}
+	}
+	due := &iamkeys.DueOutput{
+		Rotations: []iamkeys.DueRotation{
+			{UserName: "ci-deploy", AccessKeyID: "AKIAIAMKEYSTEST00001", SecretID: "iamkeys/ci-deploy/access-key", AgeDays: 97, Owner: new("team-ci")},
+			{UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", SecretID: "iamkeys/mailer/access-key", AgeDays: 81},
+		},
+		Skipped:       []iamkeys.SkippedUser{{UserName: "appliance", Reason: iamkeys.SkipExempt}, {UserName: "old-partner", Reason: iamkeys.SkipUnused}},
+		SkippedCounts: map[iamkeys.SkipReason]int{iamkeys.SkipExempt: 1, iamkeys.SkipUnused: 1},
+		Coverage:      iamkeys.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
+	}
+	inUse := "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, created 2026-08-01T09:00:00Z: idle for 1 h, less than the quiet window of 168 h."
+	for name, in := range map[string]iamkeys.NotifyInput{
+		"ready":                   {Stage: iamkeys.StageReady, Rotation: rotation(iamkeys.StartDeactivate)},
+		"reminder-in-use":         {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"reminder-not-adopted":    {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"reminder-error":          {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"off":                     {Stage: iamkeys.StageOff, Rotation: rotation(iamkeys.StartSoak)},
+		"done":                    {Stage: iamkeys.StageDone, Rotation: rotation(iamkeys.StartSoak)},
+		"failed-plan":             {Stage: iamkeys.StageFailed, Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
+		"failed-create":           {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
+		"failed-create-orphan":    {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
+		"failed-create-died":      {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: &iamkeys.StepError{Name: "States.Timeout"}},
+		"failed-in-use":           {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"failed-not-adopted":      {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"failed-wait-replaced":    {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-rolled-back": {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
+		"failed-soak-replaced":    {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak":             {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
+		"planned":                 {Stage: iamkeys.StagePlanned, Due: due},
+		"started":                 {Stage: iamkeys.StageStarted, Due: due},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := in.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			a := iamkeystest.NewAccount()
+			out, err := notifier(a.Start()).Run(t.Context(), in)
+			if err != nil || out.MessageID == nil || len(a.Messages()) != 1 {
+				t.Fatalf("got %+v, %v, messages %v", out, err, a.Messages())
+			}
+			m := a.Messages()[0]
+			var attributes strings.Builder
+			for _, at := range m.Attributes {
+				fmt.Fprintf(&attributes, "%s=%s\n", at.Name, at.Value)
+			}
+			golden(t, "notice-"+name+".txt", fmt.Sprintf("Subject: %s\n%s\n%s\n%s\n", m.Subject, attributes.String(), m.Text, m.JSON))
+			for line := range strings.Lines(m.Text) {
+				if len(line) > 73 && len(strings.Fields(line)) > 4 {
+					t.Errorf("%d columns: %s", len(line), line)
+				}
+			}
+		})
+	}
+}
+
+func TestNotify(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	out, err := notifier(a.Start()).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}})
+	if err != nil || out.MessageID != nil || len(a.Messages()) > 0 {
+		t.Errorf("nothing due: got %+v, %v and the messages %v", out, err, a.Messages())
+	}
+
+	p := a.Start()
+	p.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Refused }
+	_, err = notifier(p).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StageReady, Rotation: rotation(iamkeys.StartDeactivate)})
+	wantCode(t, err, iamkeys.NotifyFailed)
+
+	hostile := rotation(iamkeys.StartDeactivate)
+	hostile.Owner = new("a\r\nBcc: everybody\x1b[2J\u202e" + strings.Repeat("é", 300))
+	if _, err := notifier(a.Start()).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StageReady, Rotation: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	m := a.Messages()[0]
+	if strings.ContainsAny(m.Text+m.Subject, "\r\x1b\u202e") || strings.Contains(m.Text, "\nBcc") {
+		t.Errorf("hostile owner comes through: %q", m.Text)
+	}
+	for _, at := range m.Attributes {
+		if len(at.Value) > 256 || strings.ContainsAny(at.Value, "\r\n\x1b") {
+			t.Errorf("attribute %s is %q", at.Name, at.Value)
+		}
+	}
+
+	for _, in := range []iamkeys.NotifyInput{
+		{}, {Stage: "soon"}, {Stage: iamkeys.StageReady}, {Stage: iamkeys.StagePlanned}, {Stage: iamkeys.StageReady, Rotation: &iamkeys.Rotation{}},
+		{Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Rotation: hostile}, {Stage: iamkeys.StageReady, Due: &iamkeys.DueOutput{}, Rotation: hostile},
+	} {
+		if err := in.Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput {
+			t.Errorf("%+v: got %v, want InvalidInput", in, err)
+		}
+		var e *iamkeys.Error
+		if errors.As(in.Validate(), &e) && e.Message == "" {
+			t.Errorf("%+v: no message", in)
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package iamkeys
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// A Rotation is one old key on its way to being replaced: the state of a
+// rotation's workflow, and its output. Fields that are null are not known yet.
+type Rotation struct {
+	UserName       string  `json:"userName"`
+	AccessKeyID    *string `json:"accessKeyId"` // the old key
+	NewAccessKeyID *string `json:"newAccessKeyId"`
+	SecretID       *string `json:"secretId"`
+	SecretARN      *string `json:"secretArn"`
+	Overwrite      bool    `json:"overwrite"` // allow a secret whose value iamkeys did not write
+	Owner          *string `json:"owner"`
+	Start          *Start  `json:"start"`        // the step that is next
+	QuietHours     int     `json:"quietHours"`   // how long the old key must be idle before it is switched off, hours
+	PollSeconds    int     `json:"pollSeconds"`  // between two attempts to switch it off, seconds
+	Polls          int     `json:"polls"`        // attempts at most
+	RemindAtPoll   int     `json:"remindAtPoll"` // after this attempt the reminder is sent
+	SoakSeconds    int     `json:"soakSeconds"`  // how long it stays Inactive before it is deleted, seconds
+}
+
+// A Start is a step of a rotation that a workflow may start at.
+type Start string
+
+// The steps.
+const (
+	StartCreate     Start = "create"     // the new key is to be made
+	StartDeactivate Start = "deactivate" // both keys are Active, the new one delivered
+	StartSoak       Start = "soak"       // the old key is Inactive
+)
+
+// PlanIAM is what [Plan] asks of IAM.
+type PlanIAM = readIAM
+
+// Plan resolves a rotation: which key, which secret, every number, and where to
+// start. It changes nothing, and refuses what create would refuse, by create's
+// own decision.
+type Plan struct {
+	IAM            PlanIAM
+	SecretsManager DescribeSecretsManager
+	Secrets        SecretNames
+	OwnerTag       string
+	QuietHours     int // defaults of the input's fields, from the stack's parameters
+	PollHours      int
+	MaxWaitDays    int
+	SoakDays       int
+	Now            func() time.Time
+}
+
+// PlanInput is what Plan takes: a rotation's input.
+type PlanInput struct {
+	UserName    string `json:"userName"`
+	AccessKeyID string `json:"accessKeyId,omitempty"` // the key to replace; default: the only Active one
+	SecretID    string `json:"secretId,omitempty"`    // as create takes it
+	Overwrite   bool   `json:"overwrite,omitempty"`
+	QuietHours  *int   `json:"quietHours,omitempty"`  // hours, 24 at least: the longest gap between two uses must fit
+	PollHours   *int   `json:"pollHours,omitempty"`   // hours, not more than maxWaitDays
+	MaxWaitDays *int   `json:"maxWaitDays,omitempty"` // days; together with soakDays 365 at most
+	SoakDays    *int   `json:"soakDays,omitempty"`    // days
+}
+
+const (
+	minQuietHours = 24   // what rotates by itself must see at least a whole day
+	maxPolls      = 2000 // keeps an execution's history below 20,000 of its 25,000 events
+	maxDays       = 365  // an execution lives for a year
+)
+
+// Validate refuses a malformed input with InvalidInput.
+func (in PlanInput) Validate() error {
+	if err := checkUserName(in.UserName); err != nil {
+		return err
+	}
+	if in.AccessKeyID != "" {
+		return checkAccessKeyID("accessKeyId", in.AccessKeyID)
+	}
+	return nil
+}
+
+// Run plans the rotation.
+func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
+	r := Rotation{UserName: in.UserName, Overwrite: in.Overwrite}
+	if err := o.waits(&r, in); err != nil {
+		return r, err
+	}
+	if in.SecretID != "" {
+		if err := o.Secrets.check("secretId", in.SecretID); err != nil {
+			return r, err
+		}
+	}
+	user, s, err := readSituation(ctx, o.IAM, o.SecretsManager, o.Secrets, CreateInput{UserName: in.UserName, SecretID: in.SecretID, Overwrite: in.Overwrite}, o.Now)
+	if err != nil {
+		return r, err
+	}
+	r.UserName, r.SecretID, r.SecretARN = s.userName, text(s.secretID), text(s.secret.ARN)
+	if owner, ok := user.Tag(o.OwnerTag); ok {
+		r.Owner = text(owner)
+	}
+	old, err := oldKey(s, in.AccessKeyID)
+	if err != nil {
+		return r, err
+	}
+	s.replaces = old.AccessKeyID
+	start, newKey, err := o.start(s, old, in.AccessKeyID != "")
+	if err != nil {
+		return r, err
+	}
+	r.AccessKeyID, r.NewAccessKeyID, r.Start = &old.AccessKeyID, text(newKey), &start
+	return r, nil
+}
+
+// oldKey gives the key to replace: the one named, else the oldest Active one.
+func oldKey(s situation, named string) (AccessKey, error) {
+	if named != "" {
+		return findOwn(s.keys, s.userName, named)
+	}
+	if keys := activeKeys(s.keys); len(keys) > 0 {
+		return keys[0], nil
+	}
+	return AccessKey{}, refuse(AmbiguousKeys, "User %s has no Active access key to rotate. Its keys: %s.", s.userName, describe(s.keys))
+}
+
+func activeKeys(keys []AccessKey) []AccessKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(k AccessKey) bool { return k.Status != Active })
+}
+
+// start says where the rotation of the old key starts, by create's decision, and
+// which key replaces it if that one is delivered already.
+func (o Plan) start(s situation, old AccessKey, named bool) (start Start, newKey string, err error) {
+	d := decide(s)
+	switch {
+	case d.verdict == reuse && old.Status == Active:
+		return StartDeactivate, d.key.AccessKeyID, nil
+	case d.verdict == reuse:
+		return StartSoak, d.key.AccessKeyID, nil
+	case d.verdict == refused && CodeOf(d.err) != LimitExceeded:
+		return "", "", d.err
+	case old.Status != Active, d.verdict == refused && !named && len(activeKeys(s.keys)) > 1:
+		return "", "", refuse(AmbiguousKeys, "Which key of user %s to rotate cannot be told, since secret %s delivers none of them as the newer one: %s. Deactivate and delete the one that nobody uses.",
+			s.userName, s.secretID, describe(s.keys))
+	case d.verdict == refused:
+		return "", "", d.err
+	}
+	return StartCreate, "", nil
+}
+
+// waits resolves the numbers and holds them to their bounds.
+func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
+	within := func(field string, asked *int, otherwise, least, most int, unit string) int {
+		if asked == nil {
+			asked = &otherwise
+		}
+		if err == nil && (*asked < least || *asked > most) {
+			err = refuse(InvalidInput, "%s must be %d to %d %s; got %d.", field, least, most, unit, *asked)
+		}
+		return *asked
+	}
+	r.QuietHours = within("quietHours", in.QuietHours, o.QuietHours, minQuietHours, maxHours, "hours")
+	wait := within("maxWaitDays", in.MaxWaitDays, o.MaxWaitDays, 1, maxDays, "days")
+	soak := within("soakDays", in.SoakDays, o.SoakDays, 1, maxDays, "days")
+	poll := within("pollHours", in.PollHours, o.PollHours, 1, maxHours, "hours")
+	if err != nil {
+		return err
+	}
+	r.Polls = (wait*24 + poll - 1) / poll
+	r.RemindAtPoll = (r.Polls + 1) / 2
+	r.PollSeconds, r.SoakSeconds = poll*3600, soak*24*3600
+	switch {
+	case poll > wait*24:
+		return refuse(InvalidInput, "pollHours must not be longer than maxWaitDays; got %d hours and %d days.", poll, wait)
+	case wait+soak > maxDays:
+		return refuse(InvalidInput, "maxWaitDays and soakDays must be %d days at most together; got %d and %d.", maxDays, wait, soak)
+	case r.Polls > maxPolls:
+		return refuse(InvalidInput, "pollHours must be longer: %d days of waiting at %d hours are %d polls, and a workflow holds %d.", wait, poll, r.Polls, maxPolls)
+	}
+	return nil
+}

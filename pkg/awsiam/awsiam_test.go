@@ -1,0 +1,403 @@
+package awsiam_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"iamkeys/pkg/awsiam"
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/iamkeystest"
+)
+
+// config gives the SDK's configuration for a server that stands in for AWS.
+func config(url string) aws.Config {
+	return aws.Config{Region: "eu-west-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
+	})}
+}
+
+// within gives a configuration that needs no network, only the round tripper.
+func within(r http.RoundTripper) aws.Config {
+	c := config("http://aws")
+	c.HTTPClient = &http.Client{Transport: r}
+	return c
+}
+
+func TestContract(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	server := account.Serve(t)
+	server.PageSize = 1
+	iamkeystest.TestIAM(t, account.Harness(), awsiam.New(config(server.URL)))
+}
+
+func TestInventoryContract(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.CredentialReport.Takes = time.Second
+	server := account.Serve(t)
+	server.PageSize = 1
+	server.Before = func(_ int, action string) {
+		if action == "iam:GenerateCredentialReport" {
+			account.Advance(time.Second / 2)
+		}
+	}
+	iamkeystest.TestInventoryIAM(t, account.Harness(), awsiam.NewForAudit(config(server.URL)))
+}
+
+func TestContractOnMoto(t *testing.T) {
+	url := os.Getenv("IAMKEYS_MOTO")
+	if url == "" {
+		t.Skip("left out: IAMKEYS_MOTO names no moto server; make test starts one")
+	}
+	client := iam.NewFromConfig(config(url))
+	var serial atomic.Int64
+	harness := iamkeystest.Harness{
+		AddUser: func(t *testing.T, tags ...iamkeys.Tag) string {
+			name := fmt.Sprintf("awsiam-%d-%d", os.Getpid(), serial.Add(1))
+			in := &iam.CreateUserInput{UserName: &name}
+			for _, tag := range tags {
+				in.Tags = append(in.Tags, types.Tag{Key: &tag.Key, Value: &tag.Value})
+			}
+			if _, err := client.CreateUser(t.Context(), in); err != nil {
+				t.Fatal(err)
+			}
+			return name
+		},
+		AddKey: func(t *testing.T, userName string) iamkeys.Credentials {
+			out, err := client.CreateAccessKey(t.Context(), &iam.CreateAccessKeyInput{UserName: &userName})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return iamkeys.Credentials{UserName: userName, AccessKeyID: *out.AccessKey.AccessKeyId}
+		},
+		SetStatus: func(t *testing.T, userName, accessKeyID string, status iamkeys.Status) {
+			if _, err := client.UpdateAccessKey(t.Context(), &iam.UpdateAccessKeyInput{UserName: &userName, AccessKeyId: &accessKeyID, Status: types.StatusType(status)}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	iamkeystest.TestIAM(t, harness, awsiam.New(config(url)))
+	iamkeystest.TestInventoryIAM(t, harness, awsiam.NewForAudit(config(url)))
+}
+
+// calls are the adapter's calls on user alice with that key.
+var calls = map[string]func(context.Context, *awsiam.IAM, string) error{
+	"iam:ListAccessKeys": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, err := i.ListAccessKeys(ctx, "alice")
+		return err
+	},
+	"iam:GetUser": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, err := i.GetUser(ctx, "alice")
+		return err
+	},
+	"iam:GetAccessKeyLastUsed": func(ctx context.Context, i *awsiam.IAM, key string) error {
+		_, err := i.GetAccessKeyLastUsed(ctx, key)
+		return err
+	},
+	"iam:UpdateAccessKey": func(ctx context.Context, i *awsiam.IAM, key string) error {
+		return i.UpdateAccessKey(ctx, "alice", key, iamkeys.Inactive)
+	},
+	"iam:DeleteAccessKey": func(ctx context.Context, i *awsiam.IAM, key string) error {
+		return i.DeleteAccessKey(ctx, "alice", key)
+	},
+	"iam:GetAccountAuthorizationDetails": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, err := i.GetAccountAuthorizationDetails(ctx)
+		return err
+	},
+	"iam:GetAccountSummary": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, err := i.GetAccountSummary(ctx)
+		return err
+	},
+	"iam:GenerateCredentialReport": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, err := i.GenerateCredentialReport(ctx)
+		return err
+	},
+	"iam:GetCredentialReport": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, _, err := i.GetCredentialReport(ctx)
+		return err
+	},
+	"iam:CreateAccessKey": func(ctx context.Context, i *awsiam.IAM, _ string) error {
+		_, err := i.CreateAccessKey(ctx, "alice")
+		return err
+	},
+}
+
+// Trouble that lasts: what is certain is said so, what is not, not, and the
+// attempts are bounded; creating a key is attempted once.
+func TestTrouble(t *testing.T) {
+	for action, call := range calls {
+		for _, trouble := range iamkeystest.Troubles {
+			t.Run(action+"/"+trouble.String(), func(t *testing.T) {
+				account := iamkeystest.NewAccount()
+				account.AddUser("alice")
+				key := account.AddKey("alice", 0)
+				server := account.Serve(t)
+				if _, err := account.Start().GenerateCredentialReport(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				server.Trouble = func(int, string) iamkeystest.Trouble { return trouble }
+				synctest.Test(t, func(t *testing.T) {
+					err := call(t.Context(), awsiam.New(within(server)), key)
+					got, ok := errors.AsType[*iamkeys.Error](err)
+					if !ok {
+						t.Fatalf("got %v, want an *iamkeys.Error", err)
+					}
+					switch {
+					case trouble == iamkeystest.Throttling && (got.Code != iamkeys.Throttled || got.OutcomeUnknown):
+						t.Errorf("got %v (outcome unknown: %t), want Throttled for certain", got, got.OutcomeUnknown)
+					case trouble != iamkeystest.Throttling && (!got.OutcomeUnknown || got.Code == iamkeys.Throttled) && action != "iam:DeleteAccessKey":
+						t.Errorf("got %v (outcome unknown: %t), want an outcome unknown", got, got.OutcomeUnknown)
+					}
+					if n := len(server.Requests); n > 4 || n != 1 && action == "iam:CreateAccessKey" || n == 1 && trouble == iamkeystest.Throttling && action != "iam:CreateAccessKey" {
+						t.Errorf("there were %d attempts", n)
+					}
+					if made := len(account.Keys("alice")); made > 2 {
+						t.Errorf("one call made %d keys", made-1)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Trouble that passes is overcome, except where a second attempt could make a
+// second key.
+func TestTroubleThatPasses(t *testing.T) {
+	for action, call := range calls {
+		for _, trouble := range []iamkeystest.Trouble{iamkeystest.Throttling, iamkeystest.ServerFault, iamkeystest.FaultAfter, iamkeystest.HangUp} {
+			t.Run(action+"/"+trouble.String(), func(t *testing.T) {
+				account := iamkeystest.NewAccount()
+				account.AddUser("alice")
+				key := account.AddKey("alice", 0)
+				server := account.Serve(t)
+				if _, err := account.Start().GenerateCredentialReport(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				server.Trouble = func(n int, _ string) iamkeystest.Trouble {
+					if n == 1 {
+						return trouble
+					}
+					return iamkeystest.Smooth
+				}
+				synctest.Test(t, func(t *testing.T) {
+					err := call(t.Context(), awsiam.New(within(server)), key)
+					took := trouble == iamkeystest.FaultAfter || trouble == iamkeystest.HangUp
+					switch {
+					case action == "iam:CreateAccessKey":
+						if err == nil || len(server.Requests) != 1 {
+							t.Errorf("%v after %d attempts, want one attempt", err, len(server.Requests))
+						}
+						if want := map[bool]int{false: 1, true: 2}[took]; len(account.Keys("alice")) != want {
+							t.Errorf("the user has %v, want %d keys", account.Keys("alice"), want)
+						}
+					case action == "iam:DeleteAccessKey" && took:
+						if iamkeys.CodeOf(err) != iamkeys.NoSuchEntity {
+							t.Errorf("got %v, want NoSuchEntity: the first attempt deleted the key", err)
+						}
+					case err != nil:
+						t.Errorf("gave up: %v", err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// canned answers every request with one body.
+type canned string
+
+func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/xml"}}, Body: io.NopCloser(strings.NewReader(string(c))), Request: r}, nil
+}
+
+// Nothing is read into an answer that lacks something: a page that is missing is
+// not the end of the list, a use without a date is not "never used".
+func TestIncompleteAnswers(t *testing.T) {
+	list := func(rest string) string {
+		return "<ListAccessKeysResponse><ListAccessKeysResult>" + rest + "</ListAccessKeysResult></ListAccessKeysResponse>"
+	}
+	const member = "<member><UserName>alice</UserName><AccessKeyId>AKIAIOSFODNN7EXAMPLE</AccessKeyId><Status>Active</Status><CreateDate>2026-01-01T00:00:00Z</CreateDate></member>"
+	keys := func(member string) string {
+		return list("<AccessKeyMetadata>" + member + "</AccessKeyMetadata><IsTruncated>false</IsTruncated>")
+	}
+	used := func(rest string) string {
+		return "<GetAccessKeyLastUsedResponse><GetAccessKeyLastUsedResult><UserName>alice</UserName>" + rest + "</GetAccessKeyLastUsedResult></GetAccessKeyLastUsedResponse>"
+	}
+	details := func(rest string) string {
+		return "<GetAccountAuthorizationDetailsResponse><GetAccountAuthorizationDetailsResult>" + rest + "</GetAccountAuthorizationDetailsResult></GetAccountAuthorizationDetailsResponse>"
+	}
+	made := func(rest string) string {
+		return "<CreateAccessKeyResponse><CreateAccessKeyResult>" + rest + "</CreateAccessKeyResult></CreateAccessKeyResponse>"
+	}
+	tests := map[string]struct{ action, answer string }{
+		"more without a marker":       {"iam:ListAccessKeys", list("<AccessKeyMetadata>" + member + "</AccessKeyMetadata><IsTruncated>true</IsTruncated>")},
+		"more, the same marker":       {"iam:ListAccessKeys", list("<AccessKeyMetadata></AccessKeyMetadata><IsTruncated>true</IsTruncated><Marker>m</Marker>")},
+		"key without an ID":           {"iam:ListAccessKeys", keys(strings.ReplaceAll(member, "AccessKeyId>", "Other>"))},
+		"key without a status":        {"iam:ListAccessKeys", keys(strings.ReplaceAll(member, "Status>", "Other>"))},
+		"key without a date":          {"iam:ListAccessKeys", keys(strings.ReplaceAll(member, "CreateDate>", "Other>"))},
+		"no last use":                 {"iam:GetAccessKeyLastUsed", used("")},
+		"last use without a date":     {"iam:GetAccessKeyLastUsed", used("<AccessKeyLastUsed><ServiceName>s3</ServiceName><Region>N/A</Region></AccessKeyLastUsed>")},
+		"last use, a date of none":    {"iam:GetAccessKeyLastUsed", used("<AccessKeyLastUsed><LastUsedDate>soon</LastUsedDate></AccessKeyLastUsed>")},
+		"users without end":           {"iam:GetAccountAuthorizationDetails", details("<UserDetailList></UserDetailList><IsTruncated>true</IsTruncated>")},
+		"user without ARN":            {"iam:GetAccountAuthorizationDetails", details("<UserDetailList><member><UserName>alice</UserName><CreateDate>2026-01-01T00:00:00Z</CreateDate></member></UserDetailList>")},
+		"no root key count":           {"iam:GetAccountSummary", "<GetAccountSummaryResponse><GetAccountSummaryResult><SummaryMap></SummaryMap></GetAccountSummaryResult></GetAccountSummaryResponse>"},
+		"report of no time":           {"iam:GetCredentialReport", "<GetCredentialReportResponse><GetCredentialReportResult><Content>dXNlcg==</Content></GetCredentialReportResult></GetCredentialReportResponse>"},
+		"no user":                     {"iam:GetUser", "<GetUserResponse><GetUserResult></GetUserResult></GetUserResponse>"},
+		"user without an ARN":         {"iam:GetUser", "<GetUserResponse><GetUserResult><User><UserName>alice</UserName><CreateDate>2026-01-01T00:00:00Z</CreateDate></User></GetUserResult></GetUserResponse>"},
+		"no new key":                  {"iam:CreateAccessKey", made("")},
+		"new key without its secret":  {"iam:CreateAccessKey", made("<AccessKey>" + member[8:len(member)-9] + "</AccessKey>")},
+		"new key, secret empty":       {"iam:CreateAccessKey", made("<AccessKey>" + member[8:len(member)-9] + "<SecretAccessKey></SecretAccessKey></AccessKey>")},
+		"new key in an answer cut":    {"iam:CreateAccessKey", made("<AccessKey>" + member[8:len(member)-9] + "<SecretAccessKey>wJalr")[:240]},
+		"new key without create date": {"iam:CreateAccessKey", made("<AccessKey><AccessKeyId>AKIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>wJalr</SecretAccessKey></AccessKey>")},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				err := calls[test.action](t.Context(), awsiam.New(within(canned(test.answer))), "AKIAIOSFODNN7EXAMPLE")
+				if e, ok := errors.AsType[*iamkeys.Error](err); !ok || e.Code != iamkeys.Internal || !e.OutcomeUnknown {
+					t.Errorf("got %v, want Internal with the outcome unknown", err)
+				}
+				if strings.Contains(fmt.Sprintf("%v %#v", err, err), "wJalr") {
+					t.Errorf("the error holds the secret: %#v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestGetAccessKeyLastUsed(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.AddUser("alice")
+	key := account.AddKey("alice", 100*24*time.Hour)
+	adapter := awsiam.New(config(account.Serve(t).URL))
+	for _, region := range []string{"eu-west-1", ""} { // S3 has none
+		account.UsedAgo(key, 50*time.Hour, "s3", region)
+		got, err := adapter.GetAccessKeyLastUsed(t.Context(), key)
+		if want := (iamkeys.LastUsed{UserName: "alice", Date: iamkeystest.Epoch.Add(-50 * time.Hour), ServiceName: "s3", Region: region}); err != nil || got != want {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
+func TestListAccessKeys(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.AddUser("alice")
+	server := account.Serve(t)
+	server.PageSize = 2
+	for range 5 { // IAM's limit of two can be passed by creating at the same time
+		account.SetStatus("alice", account.AddKey("alice", time.Hour), iamkeys.Expired)
+	}
+	got, err := awsiam.New(config(server.URL)).ListAccessKeys(t.Context(), "alice")
+	if err != nil || len(got) != 5 || len(server.Requests) != 3 {
+		t.Fatalf("got %v, %v, from %d pages; want 5 keys from 3", got, err, len(server.Requests))
+	}
+	for _, k := range got {
+		if k.Status != iamkeys.Expired {
+			t.Errorf("%s is %s, want Expired", k.AccessKeyID, k.Status)
+		}
+	}
+}
+
+func TestGetAccountAuthorizationDetails(t *testing.T) {
+	const quarantine = "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"
+	account := iamkeystest.NewAccount()
+	for n := range 2500 {
+		account.AddUser(fmt.Sprintf("user-%04d", n))
+	}
+	account.Move("user-0007", "/ci/builders/")
+	account.Attach("user-0007", quarantine)
+	server := account.Serve(t)
+	server.PageSize = 5000 // as many as the request asks for
+	users, err := awsiam.NewForAudit(config(server.URL)).GetAccountAuthorizationDetails(t.Context())
+	if err != nil || len(users) != 2500 || len(server.Requests) != 3 {
+		t.Fatalf("got %d users (%v) in %d pages, want 2500 in 3", len(users), err, len(server.Requests))
+	}
+	if u := users[7]; u.ARN != "arn:aws:iam::123456789012:user/ci/builders/user-0007" || len(u.AttachedPolicies) != 1 || u.AttachedPolicies[0] != quarantine {
+		t.Errorf("got %+v, want its path and policy", u)
+	}
+}
+
+func TestGetAccountSummary(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.AddRootKey(time.Hour)
+	if rootKey, err := awsiam.New(config(account.Serve(t).URL)).GetAccountSummary(t.Context()); err != nil || !rootKey {
+		t.Errorf("the root user has a key: %t, %v", rootKey, err)
+	}
+}
+
+// Without capacity for a credential report IAM says so by a code that must not
+// be mistaken for throttling: the SDK would retry that in vain.
+func TestNoCapacity(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.CredentialReport.NoCapacity = true
+	server := account.Serve(t)
+	_, err := awsiam.NewForAudit(config(server.URL)).GenerateCredentialReport(t.Context())
+	if iamkeys.CodeOf(err) != iamkeys.LimitExceeded || len(server.Requests) != 1 {
+		t.Errorf("got %v after %d requests, want LimitExceeded after one", err, len(server.Requests))
+	}
+}
+
+// For a request without a user name IAM takes the user that signed it.
+func TestEmptyUserName(t *testing.T) {
+	server := iamkeystest.NewAccount().Serve(t)
+	i, ctx := awsiam.New(config(server.URL)), t.Context()
+	_, listed := i.ListAccessKeys(ctx, "")
+	_, user := i.GetUser(ctx, "")
+	_, made := i.CreateAccessKey(ctx, "")
+	for name, err := range map[string]error{
+		"ListAccessKeys": listed, "GetUser": user, "CreateAccessKey": made,
+		"UpdateAccessKey": i.UpdateAccessKey(ctx, "", "AKIAIOSFODNN7EXAMPLE", iamkeys.Inactive), "DeleteAccessKey": i.DeleteAccessKey(ctx, "", "AKIAIOSFODNN7EXAMPLE"),
+	} {
+		if iamkeys.CodeOf(err) != iamkeys.InvalidInput {
+			t.Errorf("%s: got %v, want InvalidInput", name, err)
+		}
+	}
+	if len(server.Requests) > 0 {
+		t.Errorf("it asked for %v", server.Requests)
+	}
+}
+
+// The server hands the process's faults on: an answer that is lost there is lost here.
+func TestLostAnswer(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.AddUser("alice")
+	server := account.Serve(t)
+	server.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Lost }
+	_, err := awsiam.New(config(server.URL)).CreateAccessKey(t.Context(), "alice")
+	if e, ok := errors.AsType[*iamkeys.Error](err); !ok || !e.OutcomeUnknown || len(account.Keys("alice")) != 1 {
+		t.Errorf("got %v and the keys %v, want an outcome unknown and one key", err, account.Keys("alice"))
+	}
+}
+
+// IAM is one service per partition; the SDK finds it by the function's Region.
+func TestEndpoint(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-west-1": "iam.amazonaws.com", "us-gov-west-1": "iam.us-gov.amazonaws.com", "cn-north-1": "iam.cn-north-1.amazonaws.com.cn",
+	} {
+		var host string
+		c := within(roundTrip(func(r *http.Request) (*http.Response, error) {
+			host = r.URL.Host
+			return canned("<DeleteAccessKeyResponse></DeleteAccessKeyResponse>").RoundTrip(r)
+		}))
+		c.BaseEndpoint, c.Region = nil, region
+		if err := awsiam.New(c).DeleteAccessKey(t.Context(), "alice", "AKIAIOSFODNN7EXAMPLE"); err != nil || host != want {
+			t.Errorf("%s: asked %s (%v), want %s", region, host, err, want)
+		}
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

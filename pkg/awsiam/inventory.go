@@ -1,0 +1,83 @@
+package awsiam
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
+	"iamkeys/pkg/awserr"
+	"iamkeys/pkg/iamkeys"
+)
+
+var _ iamkeys.InventoryIAM = (*IAM)(nil)
+
+const account = "the account" // what the calls of this file are about, in messages
+
+// GenerateCredentialReport implements the port.
+func (i *IAM) GenerateCredentialReport(ctx context.Context) (complete bool, err error) {
+	out, err := i.client.GenerateCredentialReport(ctx, &iam.GenerateCredentialReportInput{})
+	if err != nil {
+		return false, awserr.From(err, "iam:GenerateCredentialReport", account)
+	}
+	return out.State == types.ReportStateTypeComplete, nil
+}
+
+// GetCredentialReport implements the port.
+func (i *IAM) GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error) {
+	const action = "iam:GetCredentialReport"
+	out, err := i.client.GetCredentialReport(ctx, &iam.GetCredentialReportInput{})
+	if err != nil {
+		return nil, time.Time{}, awserr.From(err, action, account)
+	}
+	if out.GeneratedTime == nil {
+		return nil, time.Time{}, awserr.Incomplete(action, account, "the time when the report was generated")
+	}
+	return out.Content, *out.GeneratedTime, nil
+}
+
+// GetAccountAuthorizationDetails implements the port, with 1,000 users a page,
+// the most that IAM gives; it may give fewer and have more.
+func (i *IAM) GetAccountAuthorizationDetails(ctx context.Context) ([]iamkeys.User, error) {
+	const action = "iam:GetAccountAuthorizationDetails"
+	var users []iamkeys.User
+	in := &iam.GetAccountAuthorizationDetailsInput{Filter: []types.EntityType{types.EntityTypeUser}, MaxItems: aws.Int32(1000)}
+	for {
+		out, err := i.client.GetAccountAuthorizationDetails(ctx, in)
+		if err != nil {
+			return nil, awserr.From(err, action, account)
+		}
+		for _, u := range out.UserDetailList {
+			if u.UserName == nil || u.Arn == nil || u.CreateDate == nil {
+				return nil, awserr.Incomplete(action, account, "a user's name, ARN or create date")
+			}
+			user := iamkeys.User{UserName: *u.UserName, ARN: *u.Arn, CreateDate: *u.CreateDate, Tags: tags(u.Tags)}
+			for _, p := range u.AttachedManagedPolicies {
+				user.AttachedPolicies = append(user.AttachedPolicies, aws.ToString(p.PolicyArn))
+			}
+			users = append(users, user)
+		}
+		if !out.IsTruncated {
+			return users, nil
+		}
+		if in.Marker, err = next(in.Marker, out.Marker, action, account); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// GetAccountSummary implements the port.
+func (i *IAM) GetAccountSummary(ctx context.Context) (rootKey bool, err error) {
+	const action = "iam:GetAccountSummary"
+	out, err := i.client.GetAccountSummary(ctx, &iam.GetAccountSummaryInput{})
+	if err != nil {
+		return false, awserr.From(err, action, account)
+	}
+	keys, ok := out.SummaryMap[string(types.SummaryKeyTypeAccountAccessKeysPresent)]
+	if !ok {
+		return false, awserr.Incomplete(action, account, "the number of the root user's access keys")
+	}
+	return keys > 0, nil
+}

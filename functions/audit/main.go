@@ -1,0 +1,52 @@
+// Command audit is AuditFunction: it finds stale access keys, stores a report and
+// sends it. A schedule starts it, or a person.
+package main
+
+import (
+	"log"
+	"time"
+
+	"iamkeys/pkg/awsiam"
+	"iamkeys/pkg/awss3"
+	"iamkeys/pkg/awssns"
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/lambdafn"
+	"iamkeys/pkg/render"
+)
+
+func main() {
+	env := lambdafn.Environment()
+	aws := env.AWS()
+	op := iamkeys.Audit{
+		Inventory: iamkeys.TakeInventory{
+			IAM:        awsiam.NewForAudit(aws),
+			ReportWait: env.ReportWait(),
+			Now:        time.Now,
+			Sleep:      lambdafn.Sleep,
+			Log:        env.Log(),
+		},
+		S3:      awss3.New(aws, env.ReportBucket()),
+		SNS:     awssns.New(aws, env.NotificationTopicARN()),
+		Render:  iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+		Account: env.AccountID(),
+		Bucket:  env.ReportBucket(),
+		Thresholds: iamkeys.Thresholds{
+			UnusedDays:  env.UnusedDays(),
+			MaxAgeDays:  env.MaxAgeDays(),
+			WarnAgeDays: env.WarnAgeDays(),
+			LingerDays:  env.LingerDays(),
+			MaxWaitDays: env.MaxWaitDays(),
+		},
+		OwnerTag:  env.OwnerTag(),
+		Notify:    iamkeys.NotifyMode(env.Notify()),
+		Reserve:   time.Minute,
+		RequestID: lambdafn.RequestID,
+		Emit:      lambdafn.Emit,
+		Now:       time.Now,
+		Log:       env.Log(),
+	}
+	if err := env.Err(); err != nil {
+		log.Fatal(err)
+	}
+	lambdafn.StartScheduled(op.Run, func(at time.Time) iamkeys.AuditInput { return iamkeys.AuditInput{EventTime: at} })
+}

@@ -1,0 +1,26 @@
+// Command notify is NotifyFunction: it tells people where a rotation stands. The
+// rotation workflows start it.
+package main
+
+import (
+	"log"
+	"time"
+
+	"iamkeys/pkg/awssns"
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/lambdafn"
+)
+
+func main() {
+	env := lambdafn.Environment()
+	aws := env.AWS()
+	op := iamkeys.Notify{
+		SNS: awssns.New(aws, env.NotificationTopicARN()),
+		Now: time.Now,
+		Log: env.Log(),
+	}
+	if err := env.Err(); err != nil {
+		log.Fatal(err)
+	}
+	lambdafn.Start(op.Run)
+}

@@ -1,0 +1,33 @@
+// Command plan is PlanFunction: it resolves a rotation and says where to start,
+// changing nothing. The rotation workflow starts it first.
+package main
+
+import (
+	"log"
+	"time"
+
+	"iamkeys/pkg/awsiam"
+	"iamkeys/pkg/awssecrets"
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/lambdafn"
+)
+
+func main() {
+	env := lambdafn.Environment()
+	aws := env.AWS()
+	op := iamkeys.Plan{
+		IAM:            awsiam.New(aws),
+		SecretsManager: awssecrets.New(aws, ""),
+		Secrets:        env.Secrets(),
+		OwnerTag:       env.OwnerTag(),
+		QuietHours:     env.QuietHours(),
+		PollHours:      env.PollHours(),
+		MaxWaitDays:    env.MaxWaitDays(),
+		SoakDays:       env.SoakDays(),
+		Now:            time.Now,
+	}
+	if err := env.Err(); err != nil {
+		log.Fatal(err)
+	}
+	lambdafn.Start(op.Run)
+}

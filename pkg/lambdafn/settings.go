@@ -1,0 +1,205 @@
+package lambdafn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	"iamkeys/pkg/iamkeys"
+)
+
+// Settings are a function's settings, from its environment. Each is read, and
+// checked, by the method that gives it: a function is held to those that it
+// uses. What is wrong is collected for [Settings.Err].
+type Settings struct {
+	lookup  func(string) (string, bool)
+	numbers map[string]int // those read, for the checks across them
+	errs    []error
+}
+
+// Environment gives the settings in the process's environment.
+func Environment() *Settings { return NewSettings(os.LookupEnv) }
+
+// NewSettings gives the settings that lookup finds.
+func NewSettings(lookup func(string) (string, bool)) *Settings {
+	return &Settings{lookup: lookup, numbers: map[string]int{}}
+}
+
+// Err tells everything that is wrong with the settings read so far, nil when
+// nothing is. Call it after the last is read and before the first event.
+func (s *Settings) Err() error {
+	errs := s.errs
+	below := func(less, more, why string) {
+		a, okA := s.numbers[less]
+		b, okB := s.numbers[more]
+		if okA && okB && a >= b {
+			errs = append(errs, fmt.Errorf("%s (%d) must be less than %s (%d): %s", less, a, more, b, why))
+		}
+	}
+	below("WARN_AGE_DAYS", "MAX_AGE_DAYS", "keys are aging before they are overdue")
+	below("ROTATE_AGE_DAYS", "MAX_AGE_DAYS", "keys are rotated before they are overdue")
+	if poll, ok := s.numbers["POLL_HOURS"]; ok {
+		if wait, ok := s.numbers["MAX_WAIT_DAYS"]; ok && poll > wait*24 {
+			errs = append(errs, fmt.Errorf("POLL_HOURS (%d) must not be longer than MAX_WAIT_DAYS (%d days)", poll, wait))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("settings of the function: %w", errors.Join(errs...))
+}
+
+// Log gives the function's logger, in the format and at the level that Lambda asks for.
+func (s *Settings) Log() *slog.Logger { return logger() }
+
+// AWS gives the SDK's configuration, from the variables that Lambda and the
+// template set. The SDK's own way to find one, which also looks into files and
+// asks other services for credentials, makes every binary a megabyte larger for
+// what a function never has. An attempt at a call ends after 30 s at the latest.
+func (s *Settings) AWS() aws.Config {
+	env, err := config.NewEnvConfig()
+	switch {
+	case err != nil:
+		s.errs = append(s.errs, fmt.Errorf("environment of the AWS SDK: %w", err))
+	case env.Region == "":
+		s.refuse("AWS_REGION", "", false, "the Region")
+	case !env.Credentials.HasKeys():
+		s.refuse("AWS_ACCESS_KEY_ID, with AWS_SECRET_ACCESS_KEY,", "", false, "the function's credentials")
+	}
+	cfg := aws.Config{
+		Region:        env.Region,
+		Credentials:   aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return env.Credentials, nil }),
+		HTTPClient:    awshttp.NewBuildableClient().WithTimeout(30 * time.Second),
+		ConfigSources: []any{env}, // for AWS_ENDPOINT_URL_<service>, AWS_USE_FIPS_ENDPOINT and the like
+	}
+	if env.BaseEndpoint != "" { // AWS_ENDPOINT_URL; empty means AWS itself
+		cfg.BaseEndpoint = &env.BaseEndpoint
+	}
+	return cfg
+}
+
+// AccountID is the account's ID, twelve digits.
+func (s *Settings) AccountID() string {
+	return s.text("ACCOUNT_ID", `\d{12}`, "an account ID, 12 digits")
+}
+
+// Secrets says where secrets live: SECRET_PREFIX, which ends in "/".
+func (s *Settings) Secrets() iamkeys.SecretNames {
+	return iamkeys.SecretNames{Prefix: s.text("SECRET_PREFIX", `([A-Za-z0-9_+=.@-]+/)+`, `letters, digits, _ + = . @ - and /, ending in "/"`)}
+}
+
+// SecretKMSKeyARN is the ARN of the KMS key for new secrets, "" for the account's own.
+func (s *Settings) SecretKMSKeyARN() string {
+	return s.text("SECRET_KMS_KEY_ARN", `(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+)?`, "empty or the ARN of a KMS key")
+}
+
+// UserPath is the IAM path of the users that may be changed.
+func (s *Settings) UserPath() string {
+	return s.text("USER_PATH", `/([A-Za-z0-9_+=,.@-]+/)*`, `an IAM path, beginning and ending in "/"`)
+}
+
+// QuietHours is how long a key must be idle before it may be switched off, hours.
+func (s *Settings) QuietHours() int { return s.number("QUIET_HOURS", 0, 365*24, "hours") }
+
+// PollHours is how long a rotation waits between two looks, hours.
+func (s *Settings) PollHours() int { return s.number("POLL_HOURS", 1, 365*24, "hours") }
+
+// MaxWaitDays is how long a rotation waits for the old key to fall quiet, days.
+func (s *Settings) MaxWaitDays() int { return s.number("MAX_WAIT_DAYS", 1, 365, "days") }
+
+// SoakDays is how long a key stays Inactive before it is deleted, days.
+func (s *Settings) SoakDays() int { return s.number("SOAK_DAYS", 1, 365, "days") }
+
+// Propagation is how long to wait after STS accepts a new key: PROPAGATION_SECONDS.
+func (s *Settings) Propagation() time.Duration {
+	return time.Duration(s.number("PROPAGATION_SECONDS", 0, 30, "seconds")) * time.Second
+}
+
+// NotificationTopicARN is the ARN of the SNS topic for reports and notices.
+func (s *Settings) NotificationTopicARN() string {
+	return s.text("NOTIFICATION_TOPIC_ARN", `arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+`, "the ARN of an SNS topic")
+}
+
+// Notify says when the audit sends its report.
+func (s *Settings) Notify() string {
+	return s.text("NOTIFY", `always|findings|changes|never`, "always, findings, changes or never")
+}
+
+// MaxAgeDays is the age from which an Active key is overdue, days.
+func (s *Settings) MaxAgeDays() int { return s.number("MAX_AGE_DAYS", 1, 3650, "days") }
+
+// WarnAgeDays is the age from which an Active key is aging, days; less than MaxAgeDays.
+func (s *Settings) WarnAgeDays() int { return s.number("WARN_AGE_DAYS", 1, 3650, "days") }
+
+// UnusedDays is the idle time from which an Active key is unused, days.
+func (s *Settings) UnusedDays() int { return s.number("UNUSED_DAYS", 1, 3650, "days") }
+
+// LingerDays is the age from which an Inactive key lingers, days.
+func (s *Settings) LingerDays() int { return s.number("LINGER_DAYS", 1, 3650, "days") }
+
+// OwnerTag is the key of the user tag that names the owner.
+func (s *Settings) OwnerTag() string {
+	return s.text("OWNER_TAG", `[A-Za-z0-9 _.:/=+@-]{1,128}`, "the key of an IAM user tag, 1 to 128 characters")
+}
+
+// ReportBucket is the name of the S3 bucket for reports.
+func (s *Settings) ReportBucket() string {
+	return s.text("REPORT_BUCKET", `[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]`, "the name of an S3 bucket")
+}
+
+// ReportWait is how long the audit waits for the credential report: REPORT_WAIT_SECONDS.
+func (s *Settings) ReportWait() time.Duration {
+	return time.Duration(s.number("REPORT_WAIT_SECONDS", 10, 600, "seconds")) * time.Second
+}
+
+// RotateAgeDays is the age from which the scheduled rotation takes a key, days; less than MaxAgeDays.
+func (s *Settings) RotateAgeDays() int { return s.number("ROTATE_AGE_DAYS", 1, 3650, "days") }
+
+// MaxRotationsPerRun is how many rotations one scheduled run starts at most.
+func (s *Settings) MaxRotationsPerRun() int {
+	return s.number("MAX_ROTATIONS_PER_RUN", 1, 1000, "rotations")
+}
+
+// RotationStateMachineARN is the ARN of the rotation's state machine.
+func (s *Settings) RotationStateMachineARN() string {
+	return s.text("ROTATION_STATE_MACHINE_ARN", `arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:stateMachine:[A-Za-z0-9_-]+`, "the ARN of a state machine")
+}
+
+// text reads a variable that must match the pattern as a whole.
+func (s *Settings) text(name, pattern, accepted string) string {
+	value, ok := s.lookup(name)
+	if !ok || !regexp.MustCompile(`^(?:`+pattern+`)$`).MatchString(value) {
+		s.refuse(name, value, ok, accepted)
+	}
+	return value
+}
+
+// number reads a whole number from least to most.
+func (s *Settings) number(name string, least, most int, unit string) int {
+	value, ok := s.lookup(name)
+	n, err := strconv.Atoi(strings.TrimSpace(value))
+	if !ok || err != nil || n < least || n > most {
+		s.refuse(name, value, ok, fmt.Sprintf("%d to %d %s", least, most, unit))
+		return n
+	}
+	s.numbers[name] = n
+	return n
+}
+
+func (s *Settings) refuse(name, value string, set bool, accepted string) {
+	if !set {
+		s.errs = append(s.errs, fmt.Errorf("%s is not set; it must be %s", name, accepted))
+		return
+	}
+	s.errs = append(s.errs, fmt.Errorf("%s must be %s; got %s", name, accepted, shorten(value)))
+}

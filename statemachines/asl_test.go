@@ -1,0 +1,436 @@
+package statemachines
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// retry is the one wording of the retrier that every function call has: what is
+// over in a moment, with jitter, since many executions may be refused at once.
+const retry = `{
+	"ErrorEquals": ["Throttled", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException", "Lambda.TooManyRequestsException"],
+	"IntervalSeconds": 2, "BackoffRate": 2, "MaxAttempts": 6, "MaxDelaySeconds": 60, "JitterStrategy": "FULL"
+}`
+
+func each(t *testing.T, test func(t *testing.T, m *Machine)) {
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			m, err := Load(name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test(t, m)
+		})
+	}
+}
+
+// allStates gives every state of the machine, those inside a Map too.
+func allStates(m *Machine) map[string]*State {
+	states := maps.Clone(m.States)
+	for _, s := range m.States {
+		if s.ItemProcessor != nil {
+			maps.Copy(states, allStates(s.ItemProcessor))
+		}
+	}
+	return states
+}
+
+func TestNames(t *testing.T) {
+	if got, want := Names(), []string{"lifecycle", "rotate-due", "rotation"}; !slices.Equal(got, want) {
+		t.Errorf("got workflows %v, want %v", got, want)
+	}
+}
+
+func TestCommentOnEveryState(t *testing.T) {
+	each(t, func(t *testing.T, m *Machine) {
+		if m.Comment == "" {
+			t.Error("the workflow has no Comment: its reader meets it in the console, without the repository")
+		}
+		for name, s := range allStates(m) {
+			if s.Comment == "" {
+				t.Errorf("state %q has no Comment: it says why the state is there, to whoever reads a failed execution", name)
+			}
+		}
+	})
+}
+
+func TestOneRetryWording(t *testing.T) {
+	var want Retrier
+	if err := json.Unmarshal([]byte(retry), &want); err != nil {
+		t.Fatal(err)
+	}
+	each(t, func(t *testing.T, m *Machine) {
+		for name, s := range allStates(m) {
+			if !strings.HasSuffix(s.Resource, ":lambda:invoke") {
+				if len(s.Retry) > 0 {
+					t.Errorf("state %q retries, but calls no function: only functions are known to be safe to repeat", name)
+				}
+				continue
+			}
+			if len(s.Retry) == 0 || !reflect.DeepEqual(s.Retry[0], want) {
+				t.Errorf("state %q does not begin with the common retrier: a call that was throttled or never reached Lambda is tried again, everywhere in the same words", name)
+			}
+			for _, r := range s.Retry[min(1, len(s.Retry)):] {
+				if name != "Create" && name != "Delete" {
+					t.Errorf("state %q has a second retrier: only Create and Delete reconcile what a function left that died", name)
+				}
+				if r.JitterStrategy == "FULL" || r.IntervalSeconds < 180+30 || r.BackoffRate != 1 {
+					t.Errorf("state %q: the second retrier must wait until the intent of a create that died is dead (its timeout of 180 s and 30 s more), and jitter would shorten that", name)
+				}
+			}
+		}
+	})
+}
+
+func TestEveryStateIsReached(t *testing.T) {
+	each(t, func(t *testing.T, m *Machine) {
+		var check func(m *Machine)
+		check = func(m *Machine) {
+			reached := map[string]bool{}
+			var visit func(name string)
+			visit = func(name string) {
+				if reached[name] {
+					return
+				}
+				reached[name] = true
+				for _, next := range m.States[name].successors() {
+					visit(next)
+				}
+			}
+			visit(m.StartAt)
+			for name, s := range m.States {
+				if !reached[name] {
+					t.Errorf("no way leads to state %q: a state nobody enters is untested", name)
+				}
+				if s.ItemProcessor != nil {
+					check(s.ItemProcessor)
+				}
+			}
+		}
+		check(m)
+	})
+}
+
+// Step Functions fails an execution whose expression names a variable that was
+// never assigned, so on every way to a state each variable must have been.
+func TestVariablesAreAssigned(t *testing.T) {
+	each(t, func(t *testing.T, m *Machine) {
+		for _, fault := range unassigned(m, nil) {
+			t.Errorf("%s: on AWS the execution fails there, on some way that no test may have taken", fault)
+		}
+	})
+}
+
+// unassigned follows the variables that are assigned on every way to each state.
+func unassigned(m *Machine, outer map[string]bool) []string {
+	known := map[string]map[string]bool{m.StartAt: maps.Clone(outer)}
+	if outer == nil {
+		known[m.StartAt] = map[string]bool{}
+	}
+	for changed := true; changed; {
+		changed = false
+		arrive := func(name string, vars map[string]bool) {
+			before, seen := known[name]
+			if !seen {
+				known[name], changed = maps.Clone(vars), true
+				return
+			}
+			for v := range before {
+				if !vars[v] {
+					delete(before, v)
+					changed = true
+				}
+			}
+		}
+		for name, s := range m.States {
+			vars, seen := known[name]
+			if !seen {
+				continue
+			}
+			with := func(assign map[string]any) map[string]bool {
+				more := maps.Clone(vars)
+				for v := range assign {
+					more[v] = true
+				}
+				return more
+			}
+			for _, c := range s.Choices {
+				arrive(c.Next, with(c.Assign))
+			}
+			for _, c := range s.Catch {
+				arrive(c.Next, with(c.Assign))
+			}
+			if s.Default != "" {
+				arrive(s.Default, with(s.Assign))
+			}
+			if s.Next != "" {
+				arrive(s.Next, with(s.Assign))
+			}
+		}
+	}
+	var faults []string
+	for name, s := range m.States {
+		for _, e := range s.expressions() {
+			for _, path := range [][]string{e.left, e.right} {
+				if path != nil && path[0] != "states" && !known[name][path[0]] {
+					faults = append(faults, fmt.Sprintf("state %q uses $%s, which is not assigned on every way to it", name, path[0]))
+				}
+			}
+		}
+		if s.ItemProcessor != nil {
+			faults = append(faults, unassigned(s.ItemProcessor, known[name])...)
+		}
+	}
+	slices.Sort(faults)
+	return faults
+}
+
+// expressions gives all expressions of a state.
+func (s *State) expressions() []*expression {
+	var found []*expression
+	var visit func(v any)
+	visit = func(v any) {
+		switch v := v.(type) {
+		case *expression:
+			found = append(found, v)
+		case map[string]any:
+			for _, x := range v {
+				visit(x)
+			}
+		case []any:
+			for _, x := range v {
+				visit(x)
+			}
+		}
+	}
+	for _, v := range []any{s.Assign, s.Output, s.Arguments, s.Seconds, s.Error, s.Cause, s.Items} {
+		visit(v)
+	}
+	for _, c := range s.Choices {
+		visit(c.Condition)
+		visit(c.Assign)
+		visit(c.Output)
+	}
+	for _, c := range s.Catch {
+		visit(c.Assign)
+		visit(c.Output)
+	}
+	return found
+}
+
+// Expressions read $states.result only where a task succeeded, and
+// $states.errorOutput only where one was caught: elsewhere they yield nothing.
+func TestStatesFieldsAreThere(t *testing.T) {
+	each(t, func(t *testing.T, m *Machine) {
+		for name, s := range allStates(m) {
+			for _, e := range s.expressions() {
+				for _, path := range [][]string{e.left, e.right} {
+					if len(path) < 2 || path[0] != "states" {
+						continue
+					}
+					if path[1] == "result" && s.Type != "Task" && s.Type != "Map" || path[1] == "errorOutput" && len(s.Catch) == 0 ||
+						!slices.Contains([]string{"input", "result", "errorOutput"}, path[1]) {
+						t.Errorf("state %q uses $%s, which is not there", name, strings.Join(path, "."))
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestParseRefuses(t *testing.T) {
+	pass := func(fields string) string {
+		return `{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Pass", ` + fields + `}}}`
+	}
+	task := func(fields string) string {
+		return `{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "r", "Arguments": {}, "TimeoutSeconds": 1, "End": true, ` + fields + `}}}`
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"function":       {pass(`"End": true, "Output": "{% $count($states.input) %}"`), "belongs into a function"},
+		"exists":         {pass(`"End": true, "Output": "{% $exists($a) %}"`), "belongs into a function"},
+		"and":            {pass(`"End": true, "Output": "{% $a = 1 and $b = 2 %}"`), "belongs into a function"},
+		"concatenation":  {pass(`"End": true, "Output": "{% 'user ' & $a %}"`), "belongs into a function"},
+		"+ 2":            {pass(`"End": true, "Output": "{% $a + 2 %}"`), "belongs into a function"},
+		"+ variable":     {pass(`"End": true, "Output": "{% $a + $b %}"`), "belongs into a function"},
+		"minus":          {pass(`"End": true, "Output": "{% $a - 1 %}"`), "belongs into a function"},
+		"filter":         {pass(`"End": true, "Output": "{% $a[b = 1] %}"`), "belongs into a function"},
+		"ternary":        {pass(`"End": true, "Output": "{% $a ? 1 : 2 %}"`), "belongs into a function"},
+		"object":         {pass(`"End": true, "Output": "{% {'a': $a} %}"`), "belongs into a function"},
+		"text around":    {pass(`"End": true, "Output": "user {% $a %}"`), "whole string"},
+		"unfinished":     {pass(`"End": true, "Output": "{% $a"`), "unfinished"},
+		"unknown field":  {pass(`"End": true, "Outptu": 1`), "unknown field"},
+		"JSONPath":       {`{"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}`, "not JSONata"},
+		"StartAt":        {`{"QueryLanguage": "JSONata", "StartAt": "B", "States": {"A": {"Type": "Succeed"}}}`, "names no state"},
+		"Next":           {pass(`"Next": "B"`), `"B", which is no state`},
+		"neither":        {pass(`"Output": 1`), "either Next or End"},
+		"both":           {pass(`"Next": "A", "End": true`), "either Next or End"},
+		"foreign field":  {pass(`"End": true, "Seconds": 1`), "does not belong"},
+		"type":           {`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Parallel"}}}`, "not one of those"},
+		"no timeout":     {`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "r", "Arguments": {}, "End": true}}}`, "TimeoutSeconds is missing"},
+		"ALL not last":   {task(`"Catch": [{"ErrorEquals": ["States.ALL"], "Next": "A"}, {"ErrorEquals": ["X"], "Next": "A"}]`), "stand alone, and last"},
+		"ALL not alone":  {task(`"Catch": [{"ErrorEquals": ["X", "States.ALL"], "Next": "A"}]`), "stand alone, and last"},
+		"half a retrier": {task(`"Retry": [{"ErrorEquals": ["X"], "IntervalSeconds": 1}]`), "a retrier must say"},
+		"literal as a rule": {`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Choice", "Default": "B", "Choices": [{"Condition": true, "Next": "B"}]}, "B": {"Type": "Succeed"}}}`,
+			"a Condition must be an expression"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Parse([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestExpressions(t *testing.T) {
+	var variables scope
+	if err := json.Unmarshal([]byte(`{
+		"n": 3, "m": 4, "s": "a", "null": null, "yes": true, "o": {"s": "a", "null": null},
+		"none": [], "one": [{"id": "a"}], "two": [{"id": "a"}, {"id": "b"}]
+	}`), &variables); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]any{
+		"$n":                3.0,
+		"$n + 1":            4.0,
+		"$n < $m":           true,
+		"$n >= $m":          false,
+		"$n <= 3":           true,
+		"$n > 3":            false,
+		"$s = $o.s":         true,
+		"$s = 'b'":          false,
+		"$s != 'b'":         true,
+		"$yes = true":       true,
+		"$yes = false":      false,
+		"$o.null":           nil,
+		"$o.null = null":    true,
+		"$o.s = null":       false,
+		"$o.s != null":      true,
+		"$null.s = true":    false,
+		"$o.absent = false": false,
+		"$o.absent = null":  false,
+		"$o.absent != null": false,
+		"$absent != null":   false,
+		"$s in $none.id":    false,
+		"$s in $one.id":     true,
+		"$s in $two.id":     true,
+		"$n in $two.id":     false,
+		"$two":              variables["two"],
+		"$none":             []any{},
+		"$o.absent":         undefined{},
+		"$absent":           undefined{},
+		"$null.s":           undefined{},
+		"$s.x":              undefined{},
+		"$none.id":          undefined{},
+		"$absent < 1":       undefined{},
+		"$absent + 1":       undefined{},
+		"$o.absent.further": undefined{},
+		"$two.id":           []any{"a", "b"},
+		"$one.id":           "a",
+	} {
+		e, err := parseExpression(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, failed := e.value(variables)
+		if failed != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s gave %#v (error %v), want %#v", text, got, failed, want)
+		}
+	}
+	for _, text := range []string{"$s < 1", "$s + 1", "$n > $s"} {
+		e, err := parseExpression(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, failed := e.value(variables); failed == nil {
+			t.Errorf("%s gave %v, want an error: these are not two numbers", text, got)
+		}
+	}
+}
+
+// clock is virtual time.
+type clock struct{ passed []time.Duration }
+
+func (c *clock) wait(_ context.Context, d time.Duration) error {
+	c.passed = append(c.passed, d)
+	return nil
+}
+
+func TestRetryAndCatch(t *testing.T) {
+	const text = `{"QueryLanguage": "JSONata", "StartAt": "Try", "States": {
+		"Try": {"Type": "Task", "Resource": "r", "Arguments": {"n": "{% $states.input.n %}"}, "TimeoutSeconds": 1,
+			"Retry": [
+				{"ErrorEquals": ["Slow"], "IntervalSeconds": 2, "BackoffRate": 2, "MaxAttempts": 4, "MaxDelaySeconds": 9},
+				{"ErrorEquals": ["Dead"], "IntervalSeconds": 100, "BackoffRate": 1, "MaxAttempts": 1}],
+			"Catch": [{"ErrorEquals": ["States.ALL"], "Assign": {"caught": "{% $states.errorOutput %}"}, "Next": "Caught"}],
+			"Assign": {"out": "{% $states.result.out %}"}, "Next": "Good"},
+		"Good": {"Type": "Pass", "Output": "{% $out %}", "End": true},
+		"Caught": {"Type": "Fail", "Error": "{% $caught.Error %}", "Cause": "{% $caught.Cause %}"}}}`
+	for name, tt := range map[string]struct {
+		fails  string // errors in order; then success
+		waited []time.Duration
+		want   string
+	}{
+		"at once":            {"", nil, ""},
+		"backoff":            {"Slow Slow Slow Slow", []time.Duration{2e9, 4e9, 8e9, 9e9}, ""},
+		"exhausted":          {"Slow Slow Slow Slow Slow", []time.Duration{2e9, 4e9, 8e9, 9e9}, "Slow"},
+		"each its own count": {"Slow Dead Slow", []time.Duration{2e9, 100e9, 4e9}, ""},
+		"second exhausted":   {"Dead Dead", []time.Duration{100e9}, "Dead"},
+		"not retried":        {"Other", nil, "Other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := Parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fails := strings.Fields(tt.fails)
+			var c clock
+			e := &Execution{Wait: c.wait, Task: func(context.Context, string, any) (any, error) {
+				if len(fails) == 0 {
+					return map[string]any{"out": "done"}, nil
+				}
+				name := fails[0]
+				fails = fails[1:]
+				return nil, &Error{Name: name, Cause: "why"}
+			}}
+			out, err := m.Run(t.Context(), e, map[string]any{"n": 1.0})
+			var failed *Error
+			errors.As(err, &failed)
+			switch {
+			case tt.want == "" && (err != nil || out != "done"):
+				t.Errorf("got %v, %v, want done", out, err)
+			case tt.want != "" && (failed == nil || failed.Name != tt.want || failed.Cause != "why"):
+				t.Errorf("got %v, %v, want %s", out, err, tt.want)
+			}
+			if !slices.Equal(c.passed, tt.waited) {
+				t.Errorf("waited %v, want %v", c.passed, tt.waited)
+			}
+		})
+	}
+}
+
+// What an expression in a Task yields nothing for is an error like any other: it
+// can be caught, and without a catcher it ends the execution.
+func TestUndefinedFails(t *testing.T) {
+	for _, catch := range []string{``, `"Catch": [{"ErrorEquals": ["States.ALL"], "Next": "B"}],`} {
+		m, err := Parse([]byte(`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {
+			"A": {"Type": "Task", "Resource": "r", "TimeoutSeconds": 1, ` + catch + ` "Arguments": {"x": "{% $states.input.x %}"}, "Next": "B"},
+			"B": {"Type": "Pass", "End": true}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &Execution{Task: func(context.Context, string, any) (any, error) { return nil, nil }}
+		_, err = m.Run(t.Context(), e, map[string]any{})
+		var failed *Error
+		if errors.As(err, &failed); catch == "" && (failed == nil || failed.Name != "States.QueryEvaluationError") || catch != "" && err != nil {
+			t.Errorf("with %q got %v", catch, err)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package statemachines_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"iamkeys/pkg/iamkeys/iamkeystest"
+)
+
+// BenchmarkRotation60Days is the longest rotation of the stack's defaults that
+// ends well: the old key falls quiet just for the last of 120 polls, 6 hours
+// apart, and then soaks for 30 days. It tells what that costs: Step Functions
+// bills $0.025 for 1,000 transitions beyond the 4,000 that are free each month,
+// and ends an execution at 25,000 events.
+// https://aws.amazon.com/step-functions/pricing/
+func BenchmarkRotation60Days(b *testing.B) {
+	var w *world
+	var e *execution
+	for b.Loop() {
+		var old string
+		w, old = scene(b)
+		w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 550 * hour}, hour)
+		e = w.rotate(old, nil)
+	}
+	if took := w.Now().Sub(iamkeystest.Epoch); e.failure != nil || e.count("deactivate") != 120 || took < 60*day || took > 61*day {
+		b.Fatalf("ended as %v after %d polls and %v", e.failure, e.count("deactivate"), took)
+	}
+	b.ReportMetric(float64(e.run.History.Transitions), "transitions")
+	b.ReportMetric(float64(e.run.History.Events), "events")
+	b.ReportMetric(float64(e.run.History.Transitions)*0.025/1000, "$/rotation")
+	b.ReportMetric(float64(w.calls), "calls")
+	b.ReportMetric(float64(w.largest), "B/largest-payload")
+}
+
+// BenchmarkRotationAtOnce is a rotation whose consumers adopt the new key at
+// once and whose old key is quiet already.
+func BenchmarkRotationAtOnce(b *testing.B) {
+	var w *world
+	var e *execution
+	for b.Loop() {
+		var old string
+		w, old = scene(b)
+		w.employ(&consumer{holds: old, service: "s3", every: 10 * day, reading: everyTime}, 10*day-hour)
+		e = w.rotate(old, nil)
+	}
+	if e.failure != nil || e.count("deactivate") != 1 {
+		b.Fatalf("ended as %v after %d polls", e.failure, e.count("deactivate"))
+	}
+	b.ReportMetric(float64(e.run.History.Transitions), "transitions")
+	b.ReportMetric(float64(e.run.History.Events), "events")
+	b.ReportMetric(float64(w.calls), "calls")
+	b.ReportMetric(float64(w.largest), "B/largest-payload")
+}
+
+// BenchmarkRandomRuns tells how many of the runs of TestRotationKeepsItsPromises
+// one processor does in a second.
+func BenchmarkRandomRuns(b *testing.B) {
+	run := rapid.Custom(func(rt *rapid.T) int { randomRun(rt); return 0 })
+	seed := 0
+	for b.Loop() {
+		seed++
+		run.Example(seed)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "runs/s")
+}

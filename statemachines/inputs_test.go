@@ -1,0 +1,175 @@
+package statemachines
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/lambdafn"
+)
+
+var update = flag.Bool("update", false, "record today's inputs when they differ from the last recorded ones")
+
+// An execution runs for weeks by the definition that it was started with, while
+// the functions are deployed anew beside it. So what the workflows of earlier
+// releases send is kept, one file for each change (testdata/inputs/1.json,
+// 2.json ...), and every function must go on accepting it. A file may go once no
+// execution of its time can be running: after a year.
+const recordings = "testdata/inputs"
+
+// sent is what a task sent to a function.
+type sent struct {
+	Workflow string          `json:"workflow"`
+	State    string          `json:"state"`
+	Function string          `json:"function"`
+	Payload  json.RawMessage `json:"payload"`
+}
+
+// todaysInputs runs every workflow on ways that lead through all of its tasks,
+// and gives what each task sent, with and without what is optional.
+func todaysInputs(t *testing.T) []sent {
+	t.Helper()
+	var all []sent
+	reached := map[string]bool{}
+	record := func(workflow, mode, input string, s *script) {
+		t.Helper()
+		substitutions := maps.Clone(functionARNs)
+		substitutions["RotationMode"], substitutions["RotationStateMachineArn"] = mode, "rotation"
+		m, err := Load(workflow, substitutions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &Execution{Wait: s.wait}
+		e.Task = func(ctx context.Context, resource string, arguments any) (any, error) {
+			state := e.History.States[len(e.History.States)-1]
+			reached[workflow+" "+state] = true
+			if object := arguments.(map[string]any); object["FunctionName"] != nil {
+				payload, err := json.Marshal(object["Payload"])
+				if err != nil {
+					return nil, err
+				}
+				one := sent{workflow, state, object["FunctionName"].(string), payload}
+				if !slices.ContainsFunc(all, func(x sent) bool {
+					return x.Workflow == one.Workflow && x.State == one.State && bytes.Equal(x.Payload, one.Payload)
+				}) {
+					all = append(all, one)
+				}
+			}
+			return s.task(ctx, resource, arguments)
+		}
+		var in any
+		if err := json.Unmarshal([]byte(input), &in); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Run(t.Context(), e, in); err != nil {
+			if _, failed := errors.AsType[*Error](err); !failed {
+				t.Fatal(err)
+			}
+		}
+	}
+	keys := []string{newKey}
+	record("lifecycle", "", `{"userName": "ci-deploy"}`, &script{keys: keys})
+	record("lifecycle", "", `{"userName": "ci-deploy", "secretId": "iamkeys/elsewhere"}`, &script{keys: keys})
+	record("rotation", "", `{"userName": "ci-deploy"}`, &script{answers: map[string][]string{"deactivate": {"KeyInUse", "AccessDenied", "NoSuchEntity"}}, keys: []string{oldKey}})
+	record("rotation", "", `{"userName": "ci-deploy", "accessKeyId": "`+oldKey+`", "secretId": "iamkeys/x", "overwrite": true, "quietHours": 24, "pollHours": 1, "maxWaitDays": 2, "soakDays": 3}`,
+		&script{answers: map[string][]string{"delete": {"KeyActive"}}})
+	record("rotation", "", `{"userName": "ci-deploy"}`, &script{answers: map[string][]string{"plan": {"AmbiguousKeys"}}})
+	record("rotate-due", "apply", `{}`, &script{due: []string{oldKey}})
+	record("rotate-due", "plan", `{}`, &script{due: []string{oldKey}})
+	each(t, func(t *testing.T, m *Machine) {
+		workflow := filepath.Base(t.Name())
+		for name, s := range allStates(m) {
+			if s.Type == "Task" && !reached[workflow+" "+name] {
+				t.Errorf("state %q was not reached, so what it sends is not recorded", name)
+			}
+		}
+	})
+	slices.SortFunc(all, func(a, b sent) int {
+		return strings.Compare(a.Workflow+"\n"+a.State+"\n"+string(a.Payload), b.Workflow+"\n"+b.State+"\n"+string(b.Payload))
+	})
+	return all
+}
+
+func recorded(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(recordings + "/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(files, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }) // 9 before 10
+	return files
+}
+
+func TestTodaysInputsAreRecorded(t *testing.T) {
+	today, err := json.MarshalIndent(todaysInputs(t), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	today = append(today, '\n')
+	files := recorded(t)
+	var last []byte
+	if len(files) > 0 {
+		if last, err = os.ReadFile(files[len(files)-1]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if bytes.Equal(today, last) {
+		return
+	}
+	if !*update {
+		t.Fatalf("the workflows send something else than %v has: go test ./statemachines -update records it in a new file, beside the old ones, which executions of earlier releases still send", files)
+	}
+	if err := os.MkdirAll(recordings, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fmt.Sprintf("%s/%d.json", recordings, len(files)+1), today, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decoder gives a handler that decodes and validates as the function does, and
+// then does nothing.
+func decoder[In lambdafn.Input, Out any](func(context.Context, In) (Out, error)) lambda.Handler {
+	return lambdafn.Handler(func(context.Context, In) (any, error) { return nil, nil }, slog.New(slog.DiscardHandler))
+}
+
+func TestFunctionsAcceptRecordedInputs(t *testing.T) {
+	handlers := map[string]lambda.Handler{
+		"list": decoder(iamkeys.List{}.Run), "lastused": decoder(iamkeys.FindLastUsed{}.Run), "create": decoder(iamkeys.Create{}.Run), "deactivate": decoder(iamkeys.Deactivate{}.Run),
+		"delete": decoder(iamkeys.Delete{}.Run), "plan": decoder(iamkeys.Plan{}.Run), "notify": decoder(iamkeys.Notify{}.Run), "due": decoder(iamkeys.Due{}.Run),
+	}
+	files := recorded(t)
+	if len(files) == 0 {
+		t.Fatal("nothing is recorded")
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var inputs []sent
+		if err := json.Unmarshal(text, &inputs); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, in := range inputs {
+			if _, err := handlers[in.Function].Invoke(t.Context(), in.Payload); err != nil {
+				t.Errorf("%s refuses what state %q of %s sends (%s): %v. Executions that were started before this release would fail", in.Function, in.State, in.Workflow, file, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package statemachines_test
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/iamkeystest"
+)
+
+// shards is how many tests share the random runs, side by side.
+const shards = 2
+
+// TestMain sets the number of random runs, unless the command line does.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", fmt.Sprint(runs/shards)); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// TestRotationKeepsItsPromises runs the rotation as its file has it over the real
+// functions, on accounts where consumers adopt early, late or never, people
+// interfere, AWS's answers lag, calls fail and functions die, run twice, or run
+// beside themselves. A witness holds every change to the promises. In the end
+// (of as many runs as there are without the race detector) every way in which a
+// rotation may end must have come up.
+func TestRotationKeepsItsPromises(t *testing.T) {
+	var ends tally
+	t.Run("runs", func(t *testing.T) {
+		for n := range shards {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				rapid.Check(t, func(rt *rapid.T) { ends.add(randomRun(rt)) })
+			})
+		}
+	})
+	t.Logf("%d runs ended: %s", ends.runs, &ends)
+	if ends.runs < 10_000 {
+		return
+	}
+	for _, name := range []string{"success", "KeyInUse", "NotAdopted", "RolledBack", "NotReplaced", "NoSuchEntity", "AmbiguousKeys", "LimitExceeded", "SecretInUse",
+		"SecretUnavailable", "DeliveryFailed", "OrphanedKey", "InProgress", "AccessDenied", "Internal", "NotifyFailed", "Sandbox.Timedout", "Lambda.SdkClientException", "stopped"} {
+		if ends.of[name] == 0 && !t.Failed() {
+			t.Errorf("no run ended as %s: the runs do not reach all that they are to prove", name)
+		}
+	}
+}
+
+// A tally counts how executions ended.
+type tally struct {
+	mu   sync.Mutex
+	runs int
+	of   map[string]int
+}
+
+func (c *tally) add(w *world) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of = map[string]int{}
+	}
+	c.runs++
+	for _, e := range w.started {
+		switch {
+		case e.failure != nil:
+			c.of[e.failure.Name]++
+		case e.stopped:
+			c.of["stopped"]++
+		default:
+			c.of["success"]++
+		}
+	}
+}
+
+func (c *tally) String() string {
+	var s string
+	for _, name := range slices.SortedFunc(maps.Keys(c.of), func(a, b string) int { return cmp.Compare(c.of[b], c.of[a]) }) {
+		s += fmt.Sprintf("%s %d, ", name, c.of[name])
+	}
+	return s
+}
+
+// randomRun makes an account, lets rotations run on it, and holds it to the promises.
+func randomRun(rt *rapid.T) *world {
+	w := newWorld(rt)
+	w.pick = func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) }
+	chance := func(n int, what string) bool { return w.pick(n, what) == n-1 }
+	one := func(what string, of ...time.Duration) time.Duration { return of[w.pick(len(of), what)] }
+
+	// AWS's delays.
+	w.ListLag, w.WriteLag = one("list lag", 0, 4*time.Second, 15*time.Second), one("write lag", 0, 3*time.Second)
+	w.SecretLag, w.Propagation = one("secret lag", 0, 2*time.Second, 5*time.Second), one("propagation", 0, 8*time.Second, 12*time.Second)
+	w.LastUsedLag = one("last-use lag", 0, hour, 4*hour, 12*hour)
+
+	// The rotation's lengths: those of the stack, or shorter ones.
+	input := map[string]any{"userName": user}
+	quiet, wait, soak := 168*hour, 30*day, 30*day
+	if !chance(32, "stack's lengths") {
+		quiet, wait, soak = one("quiet window", 24*hour, 24*hour, 48*hour, 168*hour), one("wait", 2*day, 4*day, 8*day), one("soak", day, 3*day)
+		input["quietHours"], input["maxWaitDays"], input["soakDays"] = int(quiet.Hours()), int(wait.Hours())/24, int(soak.Hours())/24
+		input["pollHours"] = []int{6, 12, 24, 24, 48}[w.pick(5, "poll")]
+	}
+
+	// The user, its keys and its secret.
+	w.Advance(time.Hour)
+	w.AddUser(user, iamkeys.Tag{Key: "owner", Value: "team-ci"})
+	if chance(6, "secret by tag") {
+		w.secretID = "iamkeys/elsewhere"
+		w.SetTags(user, iamkeys.Tag{Key: iamkeys.TagSecret, Value: w.secretID})
+	}
+	old := w.AddKey(user, one("age", 90*day, 90*day, quiet/2))
+	switch w.pick(6, "secret before") {
+	case 4: // none
+	case 5:
+		if w.pick(2, "or none") == 0 {
+			break
+		}
+		w.PutSecret(w.secretID, "somebody-elses-version-of-this-secret")
+		w.foreign = w.Now().Add(-day)
+		input["overwrite"] = w.pick(2, "overwrite") == 0
+	default:
+		w.Deliver(w.secretID, user, old)
+	}
+	if w.pick(2, "name the key") == 1 {
+		input["accessKeyId"] = old
+	}
+	for range []int{1, 1, 2, 2, 3, 0}[w.pick(6, "consumers")] {
+		c := &consumer{holds: old, service: []string{"s3", "sqs", "sts"}[w.pick(3, "service")], reading: reading(w.pick(int(readings), "reading"))}
+		c.every = one("uses every", time.Hour, 5*time.Hour, quiet/4, quiet/2, quiet-w.LastUsedLag-20*time.Minute, quiet+12*time.Hour)
+		c.period = (wait + soak) / 8 * time.Duration(w.pick(8, "reads after"))
+		ago := c.every / 8 * time.Duration(w.pick(8, "used ago"))
+		w.employ(c, ago)
+	}
+	w.Advance(time.Minute)
+	w.history = append(w.history, w.look())
+	w.holding[w.held()] = true
+
+	// What goes wrong.
+	if odds := []int{0, 0, 60, 60, 10}[w.pick(5, "faults")]; odds > 0 {
+		w.fault = func(*hand, int, string) iamkeystest.Fault {
+			if chance(odds, "fault") {
+				return iamkeystest.Faults[w.pick(len(iamkeystest.Faults), "which")]
+			}
+			return iamkeystest.None
+		}
+	}
+	if chance(6, "outage") {
+		w.outage(one("outage from", 0, time.Minute, wait/2, wait, wait+soak/2), one("outage for", time.Minute, hour, day, wait+soak))
+	}
+	if odds := []int{0, 0, 15, 15, 4}[w.pick(5, "troubles")]; odds > 0 {
+		w.trouble = func(*execution, string) trouble {
+			if chance(odds, "trouble") {
+				return trouble(1 + w.pick(int(troubles)-1, "kind"))
+			}
+			return smooth
+		}
+	}
+	if chance(12, "connections get lost") {
+		function, kind, others := []string{"plan", "create", "deactivate", "delete", "notify"}[w.pick(5, "to")], trouble(1+w.pick(int(troubles)-1, "kind")), w.trouble
+		begins, length := w.Now().Add(one("from", 0, wait/2, wait)), one("for", time.Minute, hour, day, wait+soak)
+		w.trouble = func(e *execution, called string) trouble {
+			if since := w.Now().Sub(begins); called == function && since >= 0 && since < length {
+				return kind
+			}
+			return others(e, called)
+		}
+	}
+
+	// What people do: at any time, while a step is at work, or in the soak.
+	for range []int{0, 0, 0, 1, 1, 2, 3}[w.pick(7, "acts")] {
+		act := acts[w.pick(len(acts), "act")]
+		others := w.meanwhile
+		switch w.pick(3, "when") {
+		case 0:
+			w.in((wait+soak)/64*time.Duration(w.pick(64, "after")), func() { act.do(w) })
+		case 1:
+			step := 1 + w.pick(12, "at step")
+			w.meanwhile = func(e *execution, function string, payload map[string]any) {
+				others(e, function, payload)
+				if step--; step == 0 {
+					w.in(time.Duration(w.pick(30, "seconds into it"))*time.Second, func() { act.do(w) })
+				}
+			}
+		case 2:
+			w.meanwhile = func(e *execution, function string, payload map[string]any) {
+				others(e, function, payload)
+				if payload["stage"] == "off" {
+					w.in(soak/16*time.Duration(1+w.pick(16, "into the soak")), func() { act.do(w) })
+				}
+			}
+		}
+	}
+
+	// The rotation, and what people start when it has failed.
+	restarts := w.pick(3, "restarts")
+	var again func(e *execution)
+	again = func(e *execution) {
+		if e.status() == "SUCCEEDED" || restarts == 0 || len(w.started) > 5 {
+			return
+		}
+		restarts--
+		next := maps.Clone(input)
+		switch w.pick(3, "name the key next time") {
+		case 1:
+			next["accessKeyId"] = old
+		case 2:
+			delete(next, "accessKeyId")
+		}
+		w.start(one("again after", 5*time.Minute, hour, day, 3*day), fmt.Sprint("again-", len(w.started)), rotation(), next, again)
+	}
+	w.start(0, old, rotation(), input, again)
+	if chance(8, "a second execution") {
+		w.start((wait+soak)/16*time.Duration(w.pick(16, "after")), "second", rotation(), map[string]any{"userName": user, "accessKeyId": old}, nil)
+	}
+	w.run(0)
+	if first := w.started[0]; !w.disturbed && len(w.touched) == 0 && len(w.started) == 1 && !slices.Contains([]string{"", "KeyInUse", "NotAdopted", "SecretInUse"}, first.endName()) {
+		w.fail("nothing went wrong, and the rotation ended as %v", first.failure)
+	}
+
+	// Nobody and nothing interferes any more: one more rotation settles what is left
+	// of a create, and consumers go on for a while.
+	if left := w.undelivered(); len(left) > 0 {
+		w.heal(left)
+	}
+	w.run(quiet + 13*hour)
+	w.conclude()
+	return w
+}
+
+// outage makes one action fail for a while, however often it is tried.
+func (w *world) outage(from, length time.Duration) {
+	actions := []string{"iam:GetUser", "iam:ListAccessKeys", "iam:GetAccessKeyLastUsed", "iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey", "sts:GetCallerIdentity",
+		"secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage", "sns:Publish"}
+	out := actions[w.pick(len(actions), "outage of")]
+	how := []iamkeystest.Fault{iamkeystest.Refused, iamkeystest.Unanswered, iamkeystest.Lost}[w.pick(3, "outage by")]
+	begins, others := w.Now().Add(from), w.fault
+	w.fault = func(h *hand, n int, action string) iamkeystest.Fault {
+		if since := w.Now().Sub(begins); action == out && since >= 0 && since < length {
+			return how
+		}
+		return others(h, n, action)
+	}
+}
+
+// heal runs a rotation that nothing disturbs, when every intent is dead. What a
+// dead create has left is gone then, unless a person has had a hand in it.
+func (w *world) heal(left []string) {
+	w.undisturbed()
+	var e *execution
+	w.in(10*time.Minute, func() {
+		e = w.start(0, "heal", rotation(), map[string]any{"userName": user, "quietHours": 24, "maxWaitDays": 1, "pollHours": 24, "soakDays": 1}, nil)
+	})
+	w.run(11 * time.Minute)
+	w.run(0)
+	if len(w.touched) > 0 {
+		return
+	}
+	for _, id := range w.undelivered() {
+		if slices.Contains(left, id) {
+			w.fail("promise 4: %s is undelivered, and the next rotation did not settle it; it ended as %v", id, e.failure)
+		}
+	}
+}
+
+// acts are what people do.
+var acts = []struct {
+	name string
+	do   func(w *world)
+}{
+	{"switch a key off", func(w *world) {
+		if k, ok := w.anyKey(iamkeys.Active); ok {
+			w.person(func() { w.SetStatus(user, k, iamkeys.Inactive) }, k)
+		}
+	}},
+	{"switch a key on", func(w *world) {
+		if k, ok := w.anyKey(iamkeys.Inactive); ok {
+			w.person(func() { w.SetStatus(user, k, iamkeys.Active) }, k)
+		}
+	}},
+	{"delete a key", func(w *world) {
+		if k, ok := w.anyKey(""); ok {
+			w.person(func() { w.DeleteKey(user, k) }, k)
+		}
+	}},
+	{"make a key", func(w *world) {
+		if len(w.Keys(user)) < 2 && !w.touched["user"] {
+			w.person(func() {
+				k := w.AddKey(user, 0)
+				w.touched[k] = true
+				if w.pick(2, "for a consumer") == 1 {
+					w.install(&consumer{holds: k, service: "s3", every: 5 * hour, reading: never}, time.Duration(1+w.pick(20, "used after minutes"))*time.Minute)
+				}
+			}, "keys")
+		}
+	}},
+	{"put another value into the secret", func(w *world) {
+		if !w.scrapped {
+			w.person(func() {
+				w.PutSecret(w.secretID, fmt.Sprintf("somebody-elses-version-number-%d", len(w.history)))
+				w.foreign = w.Now()
+			}, "secret")
+		}
+	}},
+	{"put a key of the user into the secret", func(w *world) {
+		// Whose secret somebody has: not one that a create has not delivered.
+		if k, ok := w.anyKey(""); ok && !w.scrapped && (w.made[k] == nil || w.holding[k]) {
+			w.person(func() { w.Deliver(w.secretID, user, k); w.foreign = time.Time{} }, "secret")
+		}
+	}},
+	{"scrap the secret", func(w *world) {
+		if w.Held(w.secretID) != "" || !w.foreign.IsZero() {
+			w.person(func() { w.ScheduleDeletion(w.secretID); w.scrapped = true }, "secret")
+		}
+	}},
+	{"delete the user", func(w *world) {
+		if !w.touched["user"] && w.pick(2, "really") == 1 {
+			w.person(func() { w.RemoveUser(user) }, "user")
+		}
+	}},
+	{"stop an execution", func(w *world) {
+		for _, e := range w.started {
+			if !e.ended {
+				e.stopped = true
+				return
+			}
+		}
+	}},
+}
+
+// anyKey picks one of the user's keys with that status, "" for any.
+func (w *world) anyKey(status iamkeys.Status) (string, bool) {
+	keys := slices.DeleteFunc(w.Keys(user), func(k iamkeys.AccessKey) bool { return status != "" && k.Status != status })
+	if len(keys) == 0 {
+		return "", false
+	}
+	return keys[w.pick(len(keys), "key")].AccessKeyID, true
+}

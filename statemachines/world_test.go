@@ -1,0 +1,694 @@
+package statemachines_test
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/iamkeystest"
+	"iamkeys/pkg/lambdafn"
+	"iamkeys/statemachines"
+)
+
+const (
+	user   = "ci-deploy"
+	secret = "iamkeys/ci-deploy/access-key"
+	hour   = time.Hour
+	day    = 24 * time.Hour
+)
+
+// parameters are the functions' settings: the template's defaults, by the name
+// that a function's environment has them under.
+var parameters = map[string]string{
+	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "PROPAGATION_SECONDS": "10", "OWNER_TAG": "owner", "USER_PATH": "/",
+	"QUIET_HOURS": "168", "POLL_HOURS": "6", "MAX_WAIT_DAYS": "30", "SOAK_DAYS": "30",
+	"UNUSED_DAYS": "45", "ROTATE_AGE_DAYS": "80", "MAX_ROTATIONS_PER_RUN": "5", "REPORT_WAIT_SECONDS": "300",
+}
+
+// settings are the parameters as the functions read them, once: reading them
+// takes longer than the functions do.
+var settings = sync.OnceValue(func() (s struct {
+	secrets                                      iamkeys.SecretNames
+	propagation, reportWait                      time.Duration
+	ownerTag, userPath                           string
+	quietHours, pollHours, maxWaitDays, soakDays int
+	unusedDays, rotateAgeDays, maxRotations      int
+}) {
+	env := lambdafn.NewSettings(func(name string) (string, bool) { v, ok := parameters[name]; return v, ok })
+	s.secrets, s.propagation, s.reportWait, s.ownerTag, s.userPath = env.Secrets(), env.Propagation(), env.ReportWait(), env.OwnerTag(), env.UserPath()
+	s.quietHours, s.pollHours, s.maxWaitDays, s.soakDays = env.QuietHours(), env.PollHours(), env.MaxWaitDays(), env.SoakDays()
+	s.unusedDays, s.rotateAgeDays, s.maxRotations = env.UnusedDays(), env.RotateAgeDays(), env.MaxRotationsPerRun()
+	if err := env.Err(); err != nil {
+		panic(err)
+	}
+	return s
+})
+
+// timeouts are the functions' timeouts in the template.
+var timeouts = map[string]time.Duration{
+	"list": 30 * time.Second, "create": iamkeys.CreateTimeout, "deactivate": 60 * time.Second, "delete": 60 * time.Second,
+	"plan": 60 * time.Second, "notify": 30 * time.Second, "due": 900 * time.Second,
+}
+
+// substitutions name the functions as the template does.
+func substitutions(mode string) map[string]string {
+	return map[string]string{
+		"Partition": "aws", "ListFunctionArn": "list", "CreateFunctionArn": "create", "DeactivateFunctionArn": "deactivate", "DeleteFunctionArn": "delete",
+		"PlanFunctionArn": "plan", "NotifyFunctionArn": "notify", "DueFunctionArn": "due", "LastUsedFunctionArn": "lastused",
+		"RotationMode": mode, "RotationStateMachineArn": "rotation",
+	}
+}
+
+// workflow loads a workflow from its file.
+func workflow(name, mode string) *statemachines.Machine {
+	m, err := statemachines.Load(name, substitutions(mode))
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+// rotation is the workflow of that name, parsed once: running it does not change it.
+var rotation = sync.OnceValue(func() *statemachines.Machine { return workflow("rotation", "") })
+
+// A world is an account with all that goes on around it: functions and
+// executions, consumers and people, who act in the order of one virtual clock,
+// one at a time. A witness holds every change to the promises.
+type world struct {
+	*iamkeystest.Account
+	witness
+
+	// pick chooses one of n; 0 is always the ordinary course of things.
+	pick func(n int, what string) int
+	// fault decides over a call of a function.
+	fault func(h *hand, n int, action string) iamkeystest.Fault
+	// trouble decides what befalls a function's invocation.
+	trouble func(e *execution, function string) trouble
+	// meanwhile is what people and tests do when a function is about to be invoked.
+	meanwhile func(e *execution, function string, payload map[string]any)
+
+	secretID  string
+	dueLimit  int // MaxRotationsPerRun, 0 for the default
+	consumers []*consumer
+	started   []*execution
+	disturbed bool         // a call failed, or an invocation met trouble
+	calls     int          // of AWS, by functions
+	largest   int          // payload of a state, bytes
+	log       bytes.Buffer // of all functions
+
+	story []string // what happened, with -story
+
+	agenda agenda
+	serial int
+	yield  chan struct{}
+	asleep []*actor
+	alive  int // actors
+	closed bool
+	crash  any
+}
+
+func newWorld(t reporter) *world {
+	w := &world{
+		Account: iamkeystest.NewAccount(), pick: func(int, string) int { return 0 }, secretID: secret, yield: make(chan struct{}),
+	}
+	w.witness = newWitness(w, t)
+	w.undisturbed()
+	return w
+}
+
+// undisturbed lets all calls and invocations go well.
+func (w *world) undisturbed() {
+	w.fault = func(*hand, int, string) iamkeystest.Fault { return iamkeystest.None }
+	w.trouble = func(*execution, string) trouble { return smooth }
+	w.meanwhile = func(*execution, string, map[string]any) {}
+}
+
+var story = flag.Bool("story", false, "tell what happened in each random run that fails (use it with -rapid.seed)")
+
+// tell notes what happens.
+func (w *world) tell(format string, args ...any) {
+	if *story {
+		w.story = append(w.story, fmt.Sprintf("%12v  ", w.Now().Sub(iamkeystest.Epoch))+fmt.Sprintf(format, args...))
+	}
+}
+
+// An agenda holds what is to happen, the earliest first.
+type agenda []event
+
+type event struct {
+	at     time.Time
+	serial int
+	do     func()
+}
+
+func (a agenda) Len() int      { return len(a) }
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(event)) }
+func (a agenda) Less(i, j int) bool {
+	return cmp.Or(a[i].at.Compare(a[j].at), a[i].serial-a[j].serial) < 0
+}
+func (a *agenda) Pop() any {
+	last := (*a)[len(*a)-1]
+	*a = (*a)[:len(*a)-1]
+	return last
+}
+
+// at puts something on the agenda.
+func (w *world) at(when time.Time, do func()) {
+	w.serial++
+	heap.Push(&w.agenda, event{when, w.serial, do})
+}
+
+// in puts something on the agenda, after d.
+func (w *world) in(d time.Duration, do func()) { w.at(w.Now().Add(d), do) }
+
+// run lets everything happen that is due until d has passed, or if d is 0 until
+// no function and no execution is at work.
+func (w *world) run(d time.Duration) {
+	end := w.Now().Add(d)
+	defer w.close()
+	for len(w.agenda) > 0 && (d > 0 && !w.agenda[0].at.After(end) || d == 0 && w.alive > 0) {
+		e := heap.Pop(&w.agenda).(event)
+		if left := e.at.Sub(w.Now()); left > 0 {
+			w.Advance(left)
+		}
+		e.do()
+		w.settle()
+		if w.crash != nil {
+			return
+		}
+	}
+	if left := end.Sub(w.Now()); left > 0 {
+		w.Advance(left)
+	}
+}
+
+// close ends every actor if one of them has panicked, and panics in its place.
+func (w *world) close() {
+	if w.crash == nil {
+		return
+	}
+	w.closed = true
+	for len(w.asleep) > 0 {
+		a := w.asleep[0]
+		w.asleep = w.asleep[1:]
+		a.turn <- struct{}{}
+		<-w.yield
+	}
+	panic(w.crash)
+}
+
+// An actor is a function or an execution at work: a goroutine that has its turn
+// when the clock gets there.
+type actor struct {
+	w    *world
+	turn chan struct{}
+}
+
+// begin starts an actor after d.
+func (w *world) begin(d time.Duration, f func(a *actor)) {
+	a := &actor{w, make(chan struct{})}
+	w.alive++
+	w.in(d, func() {
+		go func() {
+			defer func() {
+				if p := recover(); p != nil && w.crash == nil {
+					w.crash = p
+				}
+				w.alive--
+				w.yield <- struct{}{}
+			}()
+			f(a)
+		}()
+		<-w.yield
+	})
+}
+
+// sleep lets d pass, and others act meanwhile.
+func (a *actor) sleep(d time.Duration) {
+	w := a.w
+	w.settle()
+	w.asleep = append(w.asleep, a)
+	w.in(d, func() {
+		w.asleep = slices.DeleteFunc(w.asleep, func(b *actor) bool { return a == b })
+		a.turn <- struct{}{}
+		<-w.yield
+	})
+	w.yield <- struct{}{}
+	<-a.turn
+	a.live()
+}
+
+// live ends the calling goroutine when the world has ended.
+func (a *actor) live() {
+	if a.w.closed {
+		runtime.Goexit()
+	}
+}
+
+// A hand is one invocation of a function.
+type hand struct {
+	*iamkeystest.Process
+	function  string
+	execution *execution
+	payload   map[string]any
+	began     time.Time
+	asked     time.Time // when the call at hand was sent
+	slow      bool      // its calls take time
+}
+
+// handler gives the function as its main puts it together.
+func (w *world) handler(a *actor, h *hand) lambda.Handler {
+	env, log, p := settings(), slog.New(slog.NewJSONHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), h.Process
+	sleep := func(ctx context.Context, d time.Duration) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.sleep(d)
+		return nil
+	}
+	switch h.function {
+	case "list":
+		return lambdafn.Handler(iamkeys.List{IAM: p, Now: w.Now}.Run, log)
+	case "create":
+		return lambdafn.Handler(iamkeys.Create{IAM: p, SecretsManager: p, STS: p, Secrets: env.secrets, Propagation: env.propagation, Now: w.Now, Sleep: sleep, Log: log}.Run, log)
+	case "deactivate":
+		return lambdafn.Handler(iamkeys.Deactivate{IAM: p, SecretsManager: p, Secrets: env.secrets, QuietHours: env.quietHours, Now: w.Now, Log: log}.Run, log)
+	case "delete":
+		return lambdafn.Handler(iamkeys.Delete{IAM: p, SecretsManager: p, Secrets: env.secrets, Log: log}.Run, log)
+	case "plan":
+		return lambdafn.Handler(iamkeys.Plan{
+			IAM: p, SecretsManager: p, Secrets: env.secrets, OwnerTag: env.ownerTag, QuietHours: env.quietHours, PollHours: env.pollHours,
+			MaxWaitDays: env.maxWaitDays, SoakDays: env.soakDays, Now: w.Now,
+		}.Run, log)
+	case "notify":
+		return lambdafn.Handler(iamkeys.Notify{SNS: p, Now: w.Now, Log: log}.Run, log)
+	case "due":
+		return lambdafn.Handler(iamkeys.Due{
+			Inventory:     iamkeys.TakeInventory{IAM: p, ReportWait: env.reportWait, Now: w.Now, Sleep: sleep, Log: log},
+			StepFunctions: p, Secrets: env.secrets, UserPath: env.userPath, OwnerTag: env.ownerTag, UnusedDays: env.unusedDays,
+			RotateAgeDays: env.rotateAgeDays, MaxRotations: cmp.Or(w.dueLimit, env.maxRotations), Now: w.Now,
+		}.Run, log)
+	}
+	panic("no function " + h.function)
+}
+
+// lambda runs one invocation to its end. A death is answered by one of the names
+// that Lambda and Step Functions have for it.
+func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *statemachines.Error) {
+	h.Process, h.began = w.Start(), w.Now()
+	var hooks sync.Mutex // due reads users side by side
+	h.Before = func(_ int, action string) {
+		hooks.Lock()
+		w.settle()
+		h.asked = w.Now()
+		hooks.Unlock()
+		if h.slow {
+			a.sleep(time.Duration(w.pick(150, "seconds/10 until "+action)) * time.Second / 10)
+		}
+	}
+	h.Fault = func(n int, action string) iamkeystest.Fault {
+		hooks.Lock()
+		defer hooks.Unlock()
+		w.calls++
+		w.acts(h, action)
+		fault := iamkeystest.None
+		switch {
+		case w.Now().Sub(h.began) > timeouts[h.function]:
+			fault = iamkeystest.Dies
+		case action == "iam:CreateAccessKey" && w.Now().Sub(h.asked) > 8*time.Second:
+			fault = iamkeystest.Unanswered // create gives its one attempt 8 s
+		default:
+			fault = w.fault(h, n, action)
+		}
+		w.disturbed = w.disturbed || fault != iamkeystest.None
+		w.tell("%s of %s (%p): %s: %s", h.function, h.execution.name, h, action, fault)
+		return fault
+	}
+	var out []byte
+	var err error
+	died := h.Run(func() { out, err = w.handler(a, h).Invoke(context.Background(), event) })
+	a.live()
+	w.settle()
+	if died {
+		return nil, w.death(a, h)
+	}
+	if named, ok := errors.AsType[messages.InvokeResponse_Error](err); ok {
+		cause, _ := json.Marshal(map[string]string{"errorMessage": named.Message, "errorType": named.Type})
+		return nil, &statemachines.Error{Name: named.Type, Cause: string(cause)}
+	}
+	if err != nil {
+		panic(err) // lambdafn names every error
+	}
+	w.state(out)
+	if err := json.Unmarshal(out, &answer); err != nil {
+		panic(err)
+	}
+	return answer, nil
+}
+
+// death is what Step Functions hears of a function that is gone.
+func (w *world) death(a *actor, h *hand) *statemachines.Error {
+	left := h.began.Add(timeouts[h.function]).Sub(w.Now())
+	names := []string{"Runtime.ExitError", "Lambda.Unknown", "Sandbox.Timedout", "States.Timeout"}
+	name := names[w.pick(len(names), "death")]
+	if left < 0 {
+		name = "Sandbox.Timedout"
+	} else if name == "Sandbox.Timedout" || name == "States.Timeout" {
+		a.sleep(left)
+	}
+	return &statemachines.Error{Name: name, Cause: "RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Error: " + name}
+}
+
+// A trouble is what befalls an invocation beyond the calls that it makes.
+type trouble int
+
+const (
+	smooth  trouble = iota
+	slow            // every call takes up to 15 s
+	busy            // Lambda refuses, and the function does not run
+	unheard         // the function runs, and Step Functions hears of a lost connection meanwhile
+	beside          // a second copy runs beside it
+	again           // it is repeated after its end, as a redrive or a second delivery does
+	paused          // it has run when somebody stops the execution, and runs again when it is redriven
+	troubles
+)
+
+// invoke invokes a function for an execution.
+func (e *execution) invoke(a *actor, function string, payload any) (any, error) {
+	w := a.w
+	event, err := json.Marshal(payload)
+	if err != nil {
+		panic(err)
+	}
+	w.state(event)
+	in, _ := payload.(map[string]any)
+	w.meanwhile(e, function, in)
+	what := w.trouble(e, function)
+	w.disturbed = w.disturbed || what != smooth
+	run := func(a *actor, slow bool) (any, *statemachines.Error) {
+		return w.lambda(a, &hand{function: function, execution: e, payload: in, slow: slow}, event)
+	}
+	w.tell("%s: %s, trouble %d, with %s", e.name, function, what, event)
+	var out any
+	var failed *statemachines.Error
+	switch what {
+	case busy:
+		names := []string{"Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Throttled"}
+		failed = &statemachines.Error{Name: names[w.pick(len(names), "refusal")], Cause: "Rate Exceeded."}
+	case unheard:
+		w.begin(0, func(a *actor) { run(a, true) })
+		a.sleep(time.Duration(w.pick(25, "seconds until the connection is lost")) * time.Second)
+		failed = &statemachines.Error{Name: "Lambda.SdkClientException", Cause: "Unable to execute HTTP request: Read timed out"}
+	case beside:
+		w.begin(time.Duration(w.pick(8, "seconds until the second copy"))*time.Second, func(a *actor) { run(a, true) })
+		out, failed = run(a, true)
+	case again, paused:
+		run(a, false)
+		if what == paused {
+			a.sleep(time.Duration(w.pick(14*24, "hours until it is redriven")) * time.Hour)
+		}
+		out, failed = run(a, false)
+	default:
+		out, failed = run(a, what == slow)
+	}
+	w.tell("%s: %s gave %v, %v", e.name, function, out, failed)
+	e.heard(function, in, out, failed)
+	if failed != nil {
+		w.state([]byte(failed.Cause))
+		return nil, failed
+	}
+	return out, nil
+}
+
+// An execution is one of a workflow.
+type execution struct {
+	w       *world
+	name    string
+	machine *statemachines.Machine
+	input   map[string]any
+	began   time.Time
+	over    time.Time // when it ended
+	run     statemachines.Execution
+
+	stopped bool // StopExecution: it ends at its next step
+	ended   bool
+	output  any
+	failure *statemachines.Error // nil while it runs, when it succeeded or was stopped
+
+	answers []answer
+	plan    iamkeys.Rotation // plan's answer
+	newKey  string           // the key that replaces the old one, once known
+	quiet   time.Time        // when Deactivate was answered well
+	notices []iamkeys.Message
+}
+
+// An answer is what Step Functions heard of a function in a state.
+type answer struct {
+	state, function, stage, errorName string
+	at                                time.Time
+}
+
+var errStopped = errors.New("stopped")
+
+// start starts an execution after d; then, if not nil, runs when it has ended.
+func (w *world) start(d time.Duration, name string, m *statemachines.Machine, input map[string]any, then func(*execution)) *execution {
+	e := &execution{w: w, name: name, machine: m, input: input}
+	w.started = append(w.started, e)
+	if m == rotation() {
+		w.SetExecution(name, e.status())
+	}
+	w.begin(d, func(a *actor) {
+		e.began = w.Now()
+		e.run.Wait = func(_ context.Context, d time.Duration) error { return e.wait(a, d) }
+		call := statemachines.Lambda(func(_ context.Context, function string, payload any) (any, error) {
+			return e.invoke(a, function, payload)
+		})
+		e.run.Task = func(ctx context.Context, resource string, arguments any) (any, error) {
+			if e.stopped {
+				return nil, errStopped
+			}
+			if strings.HasSuffix(resource, ":states:::states:startExecution") {
+				return w.startExecution(arguments.(map[string]any))
+			}
+			return call(ctx, resource, arguments)
+		}
+		if w.pick(2, "jitter") == 1 { // else the full delay
+			e.run.Jitter = func(d time.Duration) time.Duration { return d * time.Duration(w.pick(5, "jitter/5")) / 5 }
+		}
+		text, err := json.Marshal(input)
+		if err != nil {
+			panic(err)
+		}
+		var in any
+		if err := json.Unmarshal(text, &in); err != nil {
+			panic(err)
+		}
+		e.output, err = m.Run(context.Background(), &e.run, in)
+		a.live()
+		if failed, ok := errors.AsType[*statemachines.Error](err); ok {
+			e.failure = failed
+		} else if err != nil && !errors.Is(err, errStopped) {
+			panic(err)
+		}
+		e.ended, e.over = true, w.Now()
+		if m == rotation() {
+			w.SetExecution(name, e.status())
+		}
+		if out, err := json.Marshal(e.output); err == nil {
+			w.state(out)
+		}
+		w.end(e)
+		if then != nil {
+			then(e)
+		}
+	})
+	return e
+}
+
+// startExecution is what the scheduled rotation calls: the name of an execution
+// cannot be used again.
+func (w *world) startExecution(arguments map[string]any) (any, error) {
+	name := arguments["Name"].(string)
+	if slices.ContainsFunc(w.started, func(e *execution) bool { return e.name == name }) {
+		return nil, &statemachines.Error{Name: "StepFunctions.ExecutionAlreadyExistsException", Cause: "Execution Already Exists: '" + name + "'"}
+	}
+	if arguments["StateMachineArn"] != "rotation" {
+		return nil, fmt.Errorf("started %v", arguments)
+	}
+	w.start(0, name, rotation(), arguments["Input"].(map[string]any), nil)
+	return map[string]any{"ExecutionArn": name}, nil
+}
+
+// status is what DescribeExecution says.
+func (e *execution) status() string {
+	switch {
+	case !e.ended:
+		return "RUNNING"
+	case e.failure != nil:
+		return "FAILED"
+	case e.stopped:
+		return "ABORTED"
+	}
+	return "SUCCEEDED"
+}
+
+// state is the name of the state that the execution is in.
+func (e *execution) state() string { return e.run.History.States[len(e.run.History.States)-1] }
+
+// wait lets the time of a Wait state, or of a retrier, pass. When somebody stops
+// the execution meanwhile and redrives it, a Wait state begins anew.
+// https://docs.aws.amazon.com/step-functions/latest/dg/redrive-executions.html
+func (e *execution) wait(a *actor, d time.Duration) error {
+	w := a.w
+	if e.run.History.Events > 25_000 { // where Step Functions ends it; the witness wants less
+		return errStopped
+	}
+	if e.machine.States[e.state()].Type == "Wait" && w.trouble(e, "") == paused {
+		w.disturbed = true
+		a.sleep(d/4*time.Duration(w.pick(4, "stopped after quarters")) + time.Duration(w.pick(14*24, "hours until it is redriven"))*time.Hour)
+	}
+	a.sleep(d)
+	if e.stopped {
+		return errStopped
+	}
+	return nil
+}
+
+// heard notes an answer.
+func (e *execution) heard(function string, in map[string]any, out any, failed *statemachines.Error) {
+	a := answer{state: e.state(), function: function, at: e.w.Now()}
+	a.stage, _ = in["stage"].(string)
+	object, _ := out.(map[string]any)
+	switch {
+	case failed != nil:
+		a.errorName = failed.Name
+	case function == "plan":
+		text, _ := json.Marshal(out)
+		if err := json.Unmarshal(text, &e.plan); err != nil {
+			panic(err)
+		}
+		if e.plan.NewAccessKeyID != nil {
+			e.newKey = *e.plan.NewAccessKeyID
+		}
+	case function == "create":
+		e.newKey, _ = object["accessKeyId"].(string)
+	case function == "deactivate":
+		e.quiet = e.w.Now()
+	}
+	e.answers = append(e.answers, a)
+}
+
+// count tells how many answers of the function, in the stage if it is notify,
+// Step Functions heard.
+func (e *execution) count(function string) int {
+	n := 0
+	for _, a := range e.answers {
+		if strings.TrimSpace(a.function+" "+a.stage) == function {
+			n++
+		}
+	}
+	return n
+}
+
+// old is the ID of the key that the execution replaces, "" before there is a plan.
+func (e *execution) old() string {
+	if e == nil || e.plan.AccessKeyID == nil {
+		return ""
+	}
+	return *e.plan.AccessKeyID
+}
+
+// A reading is how a consumer comes by the key that it holds.
+type reading int
+
+const (
+	everyTime reading = iota // reads the secret before every use
+	whenRefused
+	onSchedule // reads the secret every so often
+	once       // is given the new key by hand, at some time
+	never
+	readings
+)
+
+// A consumer holds a key and uses it.
+type consumer struct {
+	holds   string
+	service string
+	every   time.Duration // between two uses, at most
+	reading reading
+	period  time.Duration // of onSchedule; for once, until then
+
+	read   time.Time // when it last read the secret
+	ok     time.Time // its last accepted use
+	refuse []refusal
+}
+
+// A refusal is an outage: a request that a consumer signed was turned down.
+type refusal struct {
+	at     time.Time
+	key    string
+	excuse string // what allows it, "" for nothing
+}
+
+// employ adds a consumer that holds the key and last used it some time ago.
+func (w *world) employ(c *consumer, ago time.Duration) {
+	c.ok = w.Now().Add(-ago)
+	if !slices.ContainsFunc(w.used[c.holds], func(u use) bool { return u.at.After(c.ok) }) {
+		w.UsedAgo(c.holds, ago, c.service, "eu-west-1")
+	}
+	w.used[c.holds] = append(w.used[c.holds], use{c.ok, c.service})
+	w.install(c, c.every-ago)
+}
+
+// install adds a consumer that uses its key for the first time after d.
+func (w *world) install(c *consumer, d time.Duration) {
+	c.read = w.Now()
+	w.consumers = append(w.consumers, c)
+	w.in(d, func() { w.use(c) })
+}
+
+// use is one use by the consumer, and the next one goes on the agenda.
+func (w *world) use(c *consumer) {
+	now := w.Now()
+	read := func() {
+		if held := w.held(); held != "" && held != c.holds {
+			c.holds, c.ok = held, time.Time{}
+		}
+		c.read = now
+	}
+	switch {
+	case c.reading == everyTime, (c.reading == onSchedule || c.reading == once) && now.Sub(c.read) >= c.period:
+		read()
+		if c.reading == once {
+			c.reading = never
+		}
+	}
+	accepted := w.Use(c.holds, c.service, "eu-west-1")
+	if !accepted && c.reading == whenRefused {
+		read()
+		accepted = w.Use(c.holds, c.service, "eu-west-1")
+	}
+	if accepted {
+		c.ok = now
+		w.used[c.holds] = append(w.used[c.holds], use{now, c.service})
+	} else {
+		c.refuse = append(c.refuse, refusal{now, c.holds, w.excuse(c)})
+	}
+	w.in(c.every-c.every/4*time.Duration(w.pick(3, "sooner by quarters")), func() { w.use(c) })
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+)
+
+const stackName = "iamkeys"
+
+// Deploy builds the project's template for this machine and deploys it with
+// these template parameters. Deploying again updates the stack.
+func (c *Cloud) Deploy(ctx context.Context, parameters map[string]string) error {
+	architecture := "x86_64"
+	if runtime.GOARCH == "arm64" {
+		architecture = "arm64"
+	}
+	build := filepath.Join(c.Dir, "build")
+	sources, err := fingerprint(c.root)
+	if err != nil {
+		return err
+	}
+	if c.built != sources {
+		// The default template and samconfig.toml are the project's own. The build's
+		// folder is not, so that a build for a real deployment stays as it was.
+		err := c.sam(ctx, architecture, "build", "--build-dir", build, "--parallel", "--parameter-overrides", "Architecture="+architecture)
+		if err != nil {
+			return err
+		}
+		c.built = sources
+	}
+	deploy := []string{"deploy", "--template-file", filepath.Join(build, "template.yaml"),
+		"--stack-name", stackName, "--region", region, "--resolve-s3", "--capabilities", "CAPABILITY_IAM",
+		"--no-confirm-changeset", "--no-fail-on-empty-changeset", "--parameter-overrides", "Architecture=" + architecture}
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		deploy = append(deploy, name+"="+strconv.Quote(parameters[name])) // SAM reads the quotes: a value may have spaces
+	}
+	if err := c.sam(ctx, architecture, deploy...); err != nil {
+		return err
+	}
+	return c.describe(ctx)
+}
+
+// fingerprint changes when anything does that the stack is made from.
+func fingerprint(root string) (string, error) {
+	h := sha256.New()
+	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			if path != root && strings.HasPrefix(name, ".") || name == "testdata" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !entry.Type().IsRegular() || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".md") {
+			return nil
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fmt.Fprintln(h, path)
+		_, err = io.Copy(h, f)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the sources: %w", err)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
+
+// sam runs the SAM CLI against the local cloud; it may reach no other account.
+func (c *Cloud) sam(ctx context.Context, architecture string, args ...string) error {
+	cmd := command(ctx, c.tools.SAM, args...)
+	cmd.Dir = c.root
+	cmd.Env = append(append(inherited(), c.Environment()...), "ARCH="+architecture,
+		"SAM_CLI_TELEMETRY=0", "SAM_CLI_POLL_DELAY=0.2") // seconds between looks at the stack; 5 otherwise
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("sam %s failed: %w\n%s", args[0], err, tail(out, 40))
+	}
+	return nil
+}
+
+// describe reads the stack's resources.
+func (c *Cloud) describe(ctx context.Context) error {
+	out, err := cloudformation.NewFromConfig(c.Config()).DescribeStackResources(ctx,
+		&cloudformation.DescribeStackResourcesInput{StackName: aws.String(stackName)})
+	if err != nil {
+		return fmt.Errorf("reading the stack's resources: %w", err)
+	}
+	c.resources = map[string]string{}
+	for _, r := range out.StackResources {
+		c.resources[aws.ToString(r.LogicalResourceId)] = aws.ToString(r.PhysicalResourceId)
+	}
+	return nil
+}
+
+// Resource returns the physical ID of a resource of the deployed template: a
+// function's name, a topic's or state machine's ARN, a bucket's name.
+func (c *Cloud) Resource(logicalID string) (string, error) {
+	id, ok := c.resources[logicalID]
+	if !ok {
+		return "", fmt.Errorf("the deployed template has no resource %s", logicalID)
+	}
+	return id, nil
+}
+
+// A Result is what a function answered.
+type Result struct {
+	Payload   json.RawMessage
+	ErrorType string // empty when it succeeded
+	Message   string
+	Log       string // what it logged
+}
+
+// Invoke invokes a function of the stack by its logical ID and waits for its
+// answer. An error of the function's is in the Result, not an error here.
+func (c *Cloud) Invoke(ctx context.Context, logicalID string, payload []byte) (Result, error) {
+	name, err := c.Resource(logicalID)
+	if err != nil {
+		return Result{}, err
+	}
+	// A repeated invocation would hide what a first one did.
+	client := lambda.NewFromConfig(c.Config(), func(o *lambda.Options) { o.Retryer = aws.NopRetryer{} })
+	out, err := client.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String(name), Payload: payload, LogType: lambdatypes.LogTypeTail})
+	if err != nil {
+		return Result{}, fmt.Errorf("invoking %s: %w", logicalID, err)
+	}
+	r := Result{Payload: out.Payload}
+	if log, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult)); err == nil {
+		r.Log = string(log)
+	}
+	if out.FunctionError == nil {
+		return r, nil
+	}
+	var failed struct{ ErrorType, ErrorMessage string }
+	if err := json.Unmarshal(out.Payload, &failed); err != nil {
+		return Result{}, fmt.Errorf("reading the error of %s: %w", logicalID, err)
+	}
+	r.ErrorType, r.Message = failed.ErrorType, failed.ErrorMessage
+	return r, nil
+}
+
+// An Execution is one that ended.
+type Execution struct {
+	ARN    string
+	Status string // SUCCEEDED, FAILED, TIMED_OUT, ABORTED
+	Output json.RawMessage
+	Error  string
+	Cause  string
+}
+
+// Execute starts a state machine of the stack by its logical ID and waits
+// until the execution ends. An empty name lets Step Functions choose one.
+func (c *Cloud) Execute(ctx context.Context, logicalID, name string, input []byte) (Execution, error) {
+	machine, err := c.Resource(logicalID)
+	if err != nil {
+		return Execution{}, err
+	}
+	client := sfn.NewFromConfig(c.Config())
+	start := &sfn.StartExecutionInput{StateMachineArn: aws.String(machine), Input: aws.String(string(input))}
+	if name != "" {
+		start.Name = aws.String(name)
+	}
+	started, err := client.StartExecution(ctx, start)
+	if err != nil {
+		return Execution{}, fmt.Errorf("starting %s: %w", logicalID, err)
+	}
+	return c.Wait(ctx, aws.ToString(started.ExecutionArn))
+}
+
+// Wait waits until an execution ends.
+func (c *Cloud) Wait(ctx context.Context, executionARN string) (Execution, error) {
+	client := sfn.NewFromConfig(c.Config())
+	for {
+		out, err := client.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: aws.String(executionARN)})
+		if err != nil {
+			return Execution{}, fmt.Errorf("waiting for execution %s: %w", executionARN, err)
+		}
+		if out.Status != sfntypes.ExecutionStatusRunning {
+			return Execution{
+				ARN: executionARN, Status: string(out.Status), Output: json.RawMessage(aws.ToString(out.Output)),
+				Error: aws.ToString(out.Error), Cause: aws.ToString(out.Cause),
+			}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return Execution{}, fmt.Errorf("waiting for execution %s: %w", executionARN, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// History returns the events of an execution, oldest first.
+func (c *Cloud) History(ctx context.Context, executionARN string) ([]sfntypes.HistoryEvent, error) {
+	var events []sfntypes.HistoryEvent
+	pages := sfn.NewGetExecutionHistoryPaginator(sfn.NewFromConfig(c.Config()),
+		&sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(executionARN)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("reading the history of %s: %w", executionARN, err)
+		}
+		events = append(events, page.Events...)
+	}
+	return events, nil
+}
+
+// functionID returns the logical ID of a function named in short: "list",
+// "lastused" or "ListFunction".
+func (c *Cloud) functionID(name string) (string, error) {
+	var known []string
+	for _, id := range c.functionIDs() {
+		short := strings.TrimSuffix(id, "Function")
+		if id == name || strings.EqualFold(short, name) {
+			return id, nil
+		}
+		known = append(known, strings.ToLower(short))
+	}
+	return "", fmt.Errorf("there is no function %s; there are %s", name, strings.Join(known, ", "))
+}
+
+// functionIDs are the logical IDs of the stack's functions, in order.
+func (c *Cloud) functionIDs() []string {
+	var all []string
+	for id := range c.resources {
+		if strings.HasSuffix(id, "Function") {
+			all = append(all, id)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Logs returns everything that the functions logged so far.
+func (c *Cloud) Logs(ctx context.Context) (string, error) {
+	groups := struct {
+		LogGroups []struct{ LogGroupName string }
+	}{}
+	if err := c.cloudWatchLogs(ctx, "DescribeLogGroups", map[string]any{}, &groups); err != nil {
+		return "", err
+	}
+	var all strings.Builder
+	for _, group := range groups.LogGroups {
+		request := map[string]any{"logGroupName": group.LogGroupName}
+		for {
+			var page struct {
+				Events    []struct{ Message string }
+				NextToken string
+			}
+			if err := c.cloudWatchLogs(ctx, "FilterLogEvents", request, &page); err != nil {
+				return "", err
+			}
+			for _, event := range page.Events {
+				fmt.Fprintln(&all, event.Message)
+			}
+			if page.NextToken == "" || page.NextToken == request["nextToken"] {
+				break
+			}
+			request["nextToken"] = page.NextToken
+		}
+	}
+	return all.String(), nil
+}
+
+// cloudWatchLogs calls CloudWatch Logs, for whose two calls a client of its own
+// would be too much. Nobody checks the signature.
+func (c *Cloud) cloudWatchLogs(ctx context.Context, action string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encoding logs:%s: %w", action, err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("calling logs:%s: %w", action, err)
+	}
+	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	req.Header.Set("X-Amz-Target", "Logs_20140328."+action)
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+"/logs/aws4_request, SignedHeaders=host, Signature=none")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("calling logs:%s: %w", action, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("logs:%s answered %s %.300s (%v)", action, resp.Status, answer, err)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("reading the answer of logs:%s: %w", action, err)
+	}
+	return nil
+}

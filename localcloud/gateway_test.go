@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/smithy-go"
+
+	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
+)
+
+// behind is an emulator that notes what reaches it.
+func behind(t *testing.T, answer string) (*url.URL, *[]string) {
+	t.Helper()
+	var reached []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		service, _ := scope(r)
+		reached = append(reached, service+" "+r.Host)
+		w.Write([]byte(answer))
+	}))
+	t.Cleanup(s.Close)
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u, &reached
+}
+
+func config(endpoint, keyID string) aws.Config {
+	return aws.Config{Region: region, BaseEndpoint: aws.String(endpoint),
+		Credentials: credentials.NewStaticCredentialsProvider(keyID, "secret", ""), Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
+}
+
+func TestGateway(t *testing.T) {
+	ctx := t.Context()
+	moto, atMoto := behind(t, `{}`)
+	ministack, atMinistack := behind(t, `<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>`)
+	g := &gateway{moto: moto, ministack: ministack}
+	functions, developers := httptest.NewServer(g.functions()), httptest.NewServer(g.developers())
+	defer functions.Close()
+	defer developers.Close()
+
+	cfg := config(functions.URL, "test")
+	secrets := secretsmanager.NewFromConfig(cfg)
+	describe := func() error {
+		_, err := secrets.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String("s")})
+		return err
+	}
+	publish := func() {
+		t.Helper()
+		_, err := sns.NewFromConfig(cfg).Publish(ctx, &sns.PublishInput{
+			TopicArn: aws.String("topic"), Subject: aws.String("A subject"), MessageStructure: aws.String("json"),
+			Message:           aws.String(`{"default": "for machines", "email": "for people"}`),
+			MessageAttributes: map[string]snstypes.MessageAttributeValue{"kind": {DataType: aws.String("String"), StringValue: aws.String("audit")}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := describe(); err != nil {
+		t.Fatal(err)
+	}
+	publish()
+	host := strings.TrimPrefix(functions.URL, "http://")
+	if want := []string{"secretsmanager " + host}; !slices.Equal(*atMoto, want) {
+		t.Errorf("moto got %v, want %v", *atMoto, want)
+	}
+	if want := []string{"sns " + host}; !slices.Equal(*atMinistack, want) {
+		t.Errorf("ministack got %v, want %v", *atMinistack, want)
+	}
+	if got, want := g.Calls(), []Call{{"secretsmanager:DescribeSecret", 200}, {"sns:Publish", 200}}; !slices.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
+	}
+	m := g.Published()[0]
+	if m.Subject != "A subject" || m.Text("email") != "for people" || m.Text("sqs") != "for machines" || m.Attributes["kind"] != "audit" {
+		t.Errorf("published %+v", m)
+	}
+
+	t.Run("faults", func(t *testing.T) {
+		g.Forget()
+		g.Fail(Fault{Action: "secretsmanager:DescribeSecret", Skip: 1, Status: 400, Code: "ThrottlingException", Message: "slower"})
+		before := len(*atMoto)
+		first, second, third := describe(), describe(), describe()
+		if e, ok := errors.AsType[smithy.APIError](second); first != nil || third != nil || !ok || e.ErrorCode() != "ThrottlingException" {
+			t.Errorf("got %v, %v, %v", first, second, third)
+		}
+		if n := len(*atMoto) - before; n != 2 {
+			t.Errorf("%d calls reached moto, want 2", n)
+		}
+	})
+	t.Run("answer lost", func(t *testing.T) {
+		g.Forget()
+		g.Fail(Fault{Action: "secretsmanager:DescribeSecret", Effect: true})
+		before := len(*atMoto)
+		err := describe()
+		if _, answered := errors.AsType[smithy.APIError](err); err == nil || answered {
+			t.Errorf("got %v, want a broken connection", err)
+		}
+		if n := len(*atMoto) - before; n != 1 {
+			t.Errorf("%d calls reached moto, want 1", n)
+		}
+	})
+	t.Run("query and S3 errors", func(t *testing.T) {
+		g.Forget()
+		g.Fail(Fault{Action: "iam:ListUsers", Status: 403, Code: "AccessDenied", Message: "a < b"})
+		g.Fail(Fault{Action: "s3:GetObject", Status: 404, Code: "NoSuchKey", Message: "gone"})
+		_, err := iam.NewFromConfig(cfg).ListUsers(ctx, &iam.ListUsersInput{})
+		if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "AccessDenied" || e.ErrorMessage() != "a < b" {
+			t.Errorf("iam: got %v", err)
+		}
+		client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+		_, err = client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String("b"), Key: aws.String("k/l")})
+		if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "NoSuchKey" {
+			t.Errorf("s3: got %v", err)
+		}
+	})
+	t.Run("developers are not counted", func(t *testing.T) {
+		g.Forget()
+		g.Fail(Fault{Action: "secretsmanager:DescribeSecret", Status: 400, Code: "No", Message: "no"})
+		_, err := secretsmanager.NewFromConfig(config(developers.URL, "test")).DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String("s")})
+		if err != nil || len(g.Calls()) != 0 {
+			t.Errorf("got %v, calls %v", err, g.Calls())
+		}
+	})
+	t.Run("latency", func(t *testing.T) {
+		g.Forget()
+		g.SetLatency(time.Hour)
+		defer g.SetLatency(0)
+		before := len(*atMoto)
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := secrets.DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: aws.String("s")}); err == nil || len(*atMoto) != before {
+			t.Errorf("got %v, and moto was reached %d times", err, len(*atMoto)-before)
+		}
+	})
+}
+
+// TestUserKeysAreQuestioned: a request to ministack that a user's key signed
+// goes past moto first.
+func TestUserKeysAreQuestioned(t *testing.T) {
+	moto, asked := behind(t, `{"code": "InvalidClientTokenId", "message": "no"}`)
+	ministack, reached := behind(t, ``)
+	g := &gateway{moto: moto, ministack: ministack}
+	s := httptest.NewServer(g.developers())
+	defer s.Close()
+	_, err := sns.NewFromConfig(config(s.URL, "AKIAIOSFODNN7EXAMPLE")).ListTopics(t.Context(), &sns.ListTopicsInput{})
+	if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "InvalidClientTokenId" || len(*asked) != 1 || len(*reached) != 0 {
+		t.Errorf("got %v; moto was asked %v, ministack reached %v", err, *asked, *reached)
+	}
+}
+
+func TestServes(t *testing.T) {
+	for version, want := range map[string]bool{
+		"1.170.0": true, "1.170.3": true, "1.171.0": true, "1.200.1": true,
+		"1.169.9": false, "1.99.0": false, "2.0.0": false, "0.170.0": false, "": false, "1.170": false, "one.two.three": false,
+	} {
+		if got := serves(version, "1.170.0"); got != want {
+			t.Errorf("serves(%q) = %t, want %t", version, got, want)
+		}
+	}
+}
+
+// TestPins: an environment is made anew when the pins change, so everything
+// that is installed must be pinned.
+func TestPins(t *testing.T) {
+	for file, wants := range map[string][]string{
+		"emulators.txt": {"moto[server]==5.2.5", "ministack==1.5.33", "aws-sam-translator=="},
+		"sam.txt":       {"aws-sam-cli==" + samVersion},
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("%s does not pin %s", file, want)
+			}
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' && !strings.Contains(line, "==") {
+				t.Errorf("%s: %s is not pinned", file, line)
+			}
+		}
+	}
+}

@@ -1135,8 +1135,10 @@ func TestAuditSize(t *testing.T) {
 
 // TestAuditHistoryAddsUp runs audits over weeks in which keys come and go and
 // calls fail: each report accounts for every finding of the one it compares with,
-// says resolved only of what is, and the latest report never gets older. The steps
-// are more than four hours apart, so that no credential report is of the one before.
+// says resolved only of what is, and the latest report never gets older. A run that
+// was stored and not sent keeps what it was compared with, though an older one may
+// have become the latest since. The steps are more than four hours apart, so that no
+// credential report is of the one before.
 func TestAuditHistoryAddsUp(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a := iamkeystest.NewAccount()
@@ -1146,6 +1148,7 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 		}
 		var events []iamkeys.AuditInput
 		var prev *iamkeys.Report
+		before := map[string]*iamkeys.Report{} // run → the latest report when the run was stored
 		place := func(f iamkeys.Finding) string {
 			s := fmt.Sprintf("%s %s", f.Rule, f.UserName)
 			if f.CreateDate != nil {
@@ -1211,6 +1214,12 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 					return iamkeystest.None
 				}
 			})
+			run := in.EventTime.UTC()
+			id := run.Format("20060102T150405Z")
+			_, known := before[id]
+			if _, stored := a.Objects()[base+run.Format("2006/01/02/")+id+".json"]; stored && !known {
+				before[id] = prev
+			}
 			o, ok := a.Objects()[base+"latest.json"]
 			if !ok {
 				continue
@@ -1223,23 +1232,25 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 				continue
 			}
 			was, exempted := map[string]iamkeys.Finding{}, map[string]iamkeys.Finding{}
-			if prev != nil {
-				if now.Summary.AsOf.Before(prev.Summary.AsOf) {
-					rt.Errorf("latest is as of %s, it was as of %s", now.Summary.AsOf, prev.Summary.AsOf)
-				}
-				if now.Summary.ComparedWith == nil || !now.Summary.ComparedWith.Equal(prev.Summary.AsOf) {
-					rt.Fatalf("compared with %v, not with %s", now.Summary.ComparedWith, prev.Summary.AsOf)
-				}
-				was, exempted = places(prev.Findings), places(prev.Exempt)
+			if prev != nil && now.Summary.AsOf.Before(prev.Summary.AsOf) {
+				rt.Errorf("latest is as of %s, it was as of %s", now.Summary.AsOf, prev.Summary.AsOf)
+			}
+			switch compared, with := before[now.Summary.RunID], now.Summary.ComparedWith; {
+			case compared == nil && with != nil:
+				rt.Fatalf("compared with %s, and there was none", with)
+			case compared != nil && (with == nil || !with.Equal(compared.Summary.AsOf)):
+				rt.Fatalf("compared with %v, not with %s", with, compared.Summary.AsOf)
+			case compared != nil:
+				was, exempted = places(compared.Findings), places(compared.Exempt)
 			}
 			is, exempt, resolved := places(now.Findings), places(now.Exempt), places(now.Resolved)
 			for at, f := range is {
-				old, before := was[at]
+				old, counted := was[at]
 				spared, wasExempt := exempted[at]
-				if (f.State == iamkeys.Open) != before || (f.State == iamkeys.New) == before {
-					rt.Errorf("%s is %s, was there before: %v", at, f.State, before)
+				if (f.State == iamkeys.Open) != counted || (f.State == iamkeys.New) == counted {
+					rt.Errorf("%s is %s, was there before: %v", at, f.State, counted)
 				}
-				if before && !f.FirstSeen.Equal(*old.FirstSeen) || wasExempt && !before && !f.FirstSeen.Equal(*spared.FirstSeen) || !before && !wasExempt && !f.FirstSeen.Equal(now.Summary.AsOf) {
+				if counted && !f.FirstSeen.Equal(*old.FirstSeen) || wasExempt && !counted && !f.FirstSeen.Equal(*spared.FirstSeen) || !counted && !wasExempt && !f.FirstSeen.Equal(now.Summary.AsOf) {
 					rt.Errorf("%s: first seen %s", at, f.FirstSeen)
 				}
 			}

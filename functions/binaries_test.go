@@ -323,7 +323,7 @@ func refuseToStart(t *testing.T, folder string) {
 		says      string
 	}{
 		{slices.Collect(maps.Keys(operations)), "AWS_REGION", "unset", "AWS_REGION is not set"},
-		{[]string{"deactivate", "plan"}, "QUIET_HOURS", "-1", "QUIET_HOURS must be 0 to 8760 hours"},
+		{[]string{"deactivate", "plan"}, "QUIET_HOURS", "-1", "QUIET_HOURS must be 24 to 8760 hours"},
 		{[]string{"create", "deactivate", "delete", "plan", "due"}, "SECRET_PREFIX", "iamkeys", `SECRET_PREFIX must be`},
 		{[]string{"create"}, "PROPAGATION_SECONDS", "unset", "PROPAGATION_SECONDS is not set"},
 		{[]string{"audit"}, "WARN_AGE_DAYS", "90", "WARN_AGE_DAYS (90) must be less than MAX_AGE_DAYS (90)"},

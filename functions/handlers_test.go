@@ -51,7 +51,7 @@ func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slo
 	audit := iamkeys.Audit{
 		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
 		Account: account.ID, Bucket: "iamkeys-reports", Thresholds: iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-		OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Emit: func(m []iamkeys.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
+		OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []iamkeys.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
 	}
 	return map[string]lambda.Handler{
 		"list":       lambdafn.Handler(iamkeys.List{IAM: iam, Now: account.Now}.Run, log),
@@ -301,7 +301,7 @@ func TestAuditBehindTheWire(t *testing.T) {
 			Inventory: iamkeys.TakeInventory{IAM: p, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log},
 			S3:        p, SNS: p, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
 			Account: account.ID, Bucket: "iamkeys-reports", Thresholds: iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-			OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Emit: func([]iamkeys.Metric) {}, Now: account.Now, Log: log,
+			OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]iamkeys.Metric) {}, Now: account.Now, Log: log,
 		}.Run(t.Context(), iamkeys.AuditInput{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})
 		if err != nil {
 			t.Fatal(err)

@@ -17,30 +17,21 @@ import (
 func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
+	iam := awsiam.NewForAudit(aws)
 	op := iamkeys.Audit{
-		Inventory: iamkeys.TakeInventory{
-			IAM:        awsiam.NewForAudit(aws),
-			ReportWait: env.ReportWait(),
-			Now:        time.Now,
-			Sleep:      lambdafn.Sleep,
-			Log:        env.Log(),
-		},
-		S3:      awss3.New(aws, env.ReportBucket()),
-		SNS:     awssns.New(aws, env.NotificationTopicARN()),
-		Render:  iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
-		Account: env.AccountID(),
-		Bucket:  env.ReportBucket(),
+		Inventory: iamkeys.TakeInventory{IAM: iam, ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
+		S3:        awss3.New(aws, env.ReportBucket()),
+		SNS:       awssns.New(aws, env.NotificationTopicARN()),
+		Render:    iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+		Account:   env.AccountID(),
+		Bucket:    env.ReportBucket(),
 		Thresholds: iamkeys.Thresholds{
-			UnusedDays:  env.UnusedDays(),
-			MaxAgeDays:  env.MaxAgeDays(),
-			WarnAgeDays: env.WarnAgeDays(),
-			LingerDays:  env.LingerDays(),
-			MaxWaitDays: env.MaxWaitDays(),
+			UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays(),
 		},
 		OwnerTag:  env.OwnerTag(),
 		Notify:    iamkeys.NotifyMode(env.Notify()),
-		Reserve:   time.Minute,
 		RequestID: lambdafn.RequestID,
+		Calls:     iam.Calls,
 		Emit:      lambdafn.Emit,
 		Now:       time.Now,
 		Log:       env.Log(),

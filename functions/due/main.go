@@ -16,13 +16,7 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	op := iamkeys.Due{
-		Inventory: iamkeys.TakeInventory{
-			IAM:        awsiam.NewForAudit(aws),
-			ReportWait: env.ReportWait(),
-			Now:        time.Now,
-			Sleep:      lambdafn.Sleep,
-			Log:        env.Log(),
-		},
+		Inventory:     iamkeys.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
 		StepFunctions: awssfn.New(aws, env.RotationStateMachineARN()),
 		Secrets:       env.Secrets(),
 		UserPath:      env.UserPath(),

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
@@ -16,9 +17,13 @@ var _ iamkeys.InventoryIAM = (*IAM)(nil)
 
 const account = "the account" // what the calls of this file are about, in messages
 
+// reportRetries is for the two calls about the credential report: the inventory
+// waits for it with pauses of its own, within a bounded time.
+func reportRetries(o *iam.Options) { o.Retryer = retry.NewStandard() }
+
 // GenerateCredentialReport implements the port.
 func (i *IAM) GenerateCredentialReport(ctx context.Context) (complete bool, err error) {
-	out, err := i.client.GenerateCredentialReport(ctx, &iam.GenerateCredentialReportInput{})
+	out, err := i.client.GenerateCredentialReport(ctx, &iam.GenerateCredentialReportInput{}, reportRetries)
 	if err != nil {
 		return false, awserr.From(err, "iam:GenerateCredentialReport", account)
 	}
@@ -28,7 +33,7 @@ func (i *IAM) GenerateCredentialReport(ctx context.Context) (complete bool, err 
 // GetCredentialReport implements the port.
 func (i *IAM) GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error) {
 	const action = "iam:GetCredentialReport"
-	out, err := i.client.GetCredentialReport(ctx, &iam.GetCredentialReportInput{})
+	out, err := i.client.GetCredentialReport(ctx, &iam.GetCredentialReportInput{}, reportRetries)
 	if err != nil {
 		return nil, time.Time{}, awserr.From(err, action, account)
 	}

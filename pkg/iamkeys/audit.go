@@ -53,8 +53,8 @@ type Audit struct {
 	Thresholds Thresholds
 	OwnerTag   string
 	Notify     NotifyMode
-	Reserve    time.Duration // of the time until the deadline, kept for storing and sending
 	RequestID  func(context.Context) string
+	Calls      func() int // made to IAM so far, each attempt counted
 	Emit       func([]Metric)
 	Now        func() time.Time
 	Log        *slog.Logger
@@ -251,13 +251,8 @@ func (o Audit) take(ctx context.Context, in AuditInput, r run, latest *Report, d
 	if source == "" {
 		source = FromCredentialReport
 	}
-	examining := ctx
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		examining, cancel = context.WithDeadline(ctx, deadline.Add(-o.Reserve))
-		defer cancel()
-	}
-	inv, calls, err := o.Inventory.Run(examining, source, func(u UserFacts) bool { return len(judgeUser(u, o.Thresholds, o.OwnerTag, asOf)) > 0 })
+	before := o.Calls()
+	inv, err := o.Inventory.Run(ctx, source, func(u UserFacts) bool { return len(judgeUser(u, o.Thresholds, o.OwnerTag, asOf)) > 0 })
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +263,7 @@ func (o Audit) take(ctx context.Context, in AuditInput, r run, latest *Report, d
 			report.Summary.Notes = append(report.Summary.Notes, "The report before cannot be read ("+damaged+"), so everything counts as new.")
 		}
 		report.Compare(latest, inv)
-		o.Emit(metrics(report, calls, o.Now().Sub(began)))
+		o.Emit(metrics(report, o.Calls()-before, o.Now().Sub(began)))
 	}
 	return &report, nil
 }

@@ -32,8 +32,8 @@ func auditor(p *iamkeystest.Process) iamkeys.Audit {
 			CSV:  func(r iamkeys.Report) []byte { return []byte("csv " + r.Summary.RunID) },
 			HTML: func(r iamkeys.Report) ([]byte, error) { return []byte("html " + r.Summary.RunID), nil },
 		},
-		Account: p.ID, Bucket: "reports", Thresholds: thresholds, OwnerTag: "owner", Notify: iamkeys.NotifyChanges, Reserve: 10 * time.Second,
-		RequestID: func(context.Context) string { return "request-1" }, Emit: func([]iamkeys.Metric) {}, Now: p.Now, Log: quiet,
+		Account: p.ID, Bucket: "reports", Thresholds: thresholds, OwnerTag: "owner", Notify: iamkeys.NotifyChanges,
+		RequestID: func(context.Context) string { return "request-1" }, Calls: p.IAMCalls, Emit: func([]iamkeys.Metric) {}, Now: p.Now, Log: quiet,
 	}
 }
 
@@ -580,6 +580,30 @@ func TestAuditHistoryUnexamined(t *testing.T) {
 	}
 }
 
+// TestAuditHistoryExemptionEnds: an exemption that has ended covers nothing, also
+// where the key could not be read since.
+func TestAuditHistoryExemptionEnds(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	a.AddUser("alice")
+	a.AddUser(user, iamkeys.Tag{Key: iamkeys.TagExemptUntil, Value: "2026-11-23"}, iamkeys.Tag{Key: iamkeys.TagExemptReason, Value: "moving house"})
+	a.UsedAgo(a.AddKey(user, 100*day), day, "s3", "")
+	mustAudit(t, a, event(a))
+	equal(t, states(latest(t, a)), []string{"exempt overdue ci-deploy since 11-23 09:00"})
+	blind := func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+		p.Fault = refuse("iam:GenerateCredentialReport", "iam:GetAccessKeyLastUsed")
+	}
+	for _, want := range []string{"exempt overdue ci-deploy since 11-23 09:00", "new overdue ci-deploy since 11-23 09:00"} {
+		a.Advance(8 * time.Hour)
+		mustAudit(t, a, event(a), blind)
+		if got := states(latest(t, a)); !slices.Contains(got, want) {
+			t.Errorf("got %q, want %q in it", got, want)
+		}
+	}
+	if e := latest(t, a).Findings[0].Exemption; e == nil || e.Invalid == nil || *e.Invalid != "it has expired" {
+		t.Errorf("the exemption is %+v", e)
+	}
+}
+
 // TestAuditHistoryKnownGone: of a user that could not be examined, a key that is
 // known to be gone is resolved all the same, and nothing else.
 func TestAuditHistoryKnownGone(t *testing.T) {
@@ -1055,12 +1079,7 @@ func TestAuditCalls(t *testing.T) {
 		if out.Coverage.Users != users || out.Coverage.KeysExamined != 2*users || !out.Coverage.Complete || out.Rules[iamkeys.Overdue] != flagged {
 			t.Errorf("%d users: %+v", users, out.Summary)
 		}
-		made := 0
-		for _, c := range p.Calls {
-			if strings.HasPrefix(c, "iam:") || strings.HasPrefix(c, "sts:") {
-				made++
-			}
-		}
+		made := p.IAMCalls()
 		if budget := 5 + (users+999)/1000 + flagged; made > budget {
 			t.Errorf("%d users: %d calls, the budget is %d", users, made, budget)
 		}

@@ -66,10 +66,10 @@ func BenchmarkParseAndJudge(b *testing.B) {
 	t := Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
 	for _, users := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("users=%d", users), func(b *testing.B) {
-			o := TakeInventory{IAM: crowded(users), Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+			o := TakeInventory{IAM: crowded(users), ReportWait: time.Minute, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
 			b.ReportAllocs()
 			for b.Loop() {
-				inv, _, err := o.Run(b.Context(), FromCredentialReport, func(u UserFacts) bool { return len(judgeUser(u, t, "owner", now)) > 0 })
+				inv, err := o.Run(b.Context(), FromCredentialReport, func(u UserFacts) bool { return len(judgeUser(u, t, "owner", now)) > 0 })
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -151,8 +151,8 @@ func (l reportLayout) key(s keySlot, c []string) (KeyFacts, bool, error) {
 		}
 		return KeyFacts{}, false, nil
 	}
-	if used.IsZero() && c[s.usedDate] != "N/A" {
-		return KeyFacts{}, false, fmt.Errorf("last use is %q", c[s.usedDate])
+	if used.IsZero() && (c[s.usedDate] != "N/A" || !absent(c[s.usedService])) { // a use without its date is no "never used"
+		return KeyFacts{}, false, fmt.Errorf("last use is %q, by %q", c[s.usedDate], c[s.usedService])
 	}
 	k := KeyFacts{AccessKey: AccessKey{Status: Inactive, CreateDate: rotated}, LastUsed: &LastUsed{Date: used}}
 	if active {

@@ -134,8 +134,9 @@ func TestCredentialReportCells(t *testing.T) {
 		{"access_key_1_last_used_date", "yesterday", unreadable},
 		{"access_key_1_last_used_date", "9026-11-20T20:20:21Z", unreadable},
 		{"access_key_1_last_used_date", "2026-11-21T00:00:00Z", strings.Replace(zoe, "never used", "last used 2026-11-21T00:00:00Z", 1)},
-		{"access_key_1_last_used_region", "eu-west-1", zoe}, // of a key never used: nothing
-		{"access_key_2_active", "true", unreadable},         // a key without a date
+		{"access_key_1_last_used_region", "eu-west-1", zoe},  // of a key never used: nothing
+		{"access_key_1_last_used_service", "s3", unreadable}, // used, and not said when
+		{"access_key_2_active", "true", unreadable},          // a key without a date
 		{"access_key_2_active", "", unreadable},
 		{"access_key_2_last_rotated", "", unreadable}, // lost, or no key?
 		{"access_key_2_last_rotated", "no_information", unreadable},

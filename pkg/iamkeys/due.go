@@ -93,7 +93,7 @@ func (in DueInput) Validate() error {
 func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 	now := o.Now()
 	out := DueOutput{Rotations: []DueRotation{}, Skipped: []SkippedUser{}, SkippedCounts: map[SkipReason]int{}}
-	inv, _, err := o.Inventory.Run(ctx, FromCredentialReport, func(u UserFacts) bool { return optedIn(u.User) && o.old(u.Keys, now) != nil })
+	inv, err := o.Inventory.Run(ctx, FromCredentialReport, func(u UserFacts) bool { return optedIn(u.User) && o.old(u.Keys, now) != nil })
 	if err != nil {
 		return out, err
 	}

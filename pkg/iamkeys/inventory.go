@@ -76,112 +76,105 @@ type TakeInventory struct {
 }
 
 // The inventory is read by this many at a time. IAM publishes no rates; the
-// adapter slows down when it is throttled.
+// adapter bounds the rate, and slows down when it is throttled.
 const readers = 8
 
-// usersPage is how many users IAM gives at a time.
-const usersPage = 1000
+// reserve is kept of the time until the deadline, for what is done with the
+// inventory; of a short time, half of it.
+const reserve = time.Minute
 
 // Run takes the inventory from the source, and from the other one if the
 // credential report cannot be had. Users of interest, those for whom want
 // holds, are read live in any case, which names their keys. An error means that
 // nothing is known of the account; what could not be read of single users
-// stands in their facts. calls is the number of calls made.
-func (o TakeInventory) Run(ctx context.Context, source Source, want func(UserFacts) bool) (inv Inventory, calls int, err error) {
-	w := &walk{TakeInventory: o, want: want}
-	inv, err = w.run(ctx, source)
-	return inv, int(w.calls.Load()), err
-}
-
-type walk struct {
-	TakeInventory
-	want  func(UserFacts) bool
-	calls atomic.Int64
-}
-
-func (w *walk) run(ctx context.Context, source Source) (Inventory, error) {
+// stands in their facts.
+func (o TakeInventory) Run(ctx context.Context, source Source, want func(UserFacts) bool) (Inventory, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(reserve, time.Until(deadline)/2)))
+		defer cancel()
+	}
 	inv := Inventory{Source: source}
 	var rows map[string]reportRow
 	var root *reportRow
 	if source == FromCredentialReport {
 		var err error
-		if rows, root, inv.GeneratedTime, err = w.credentialReport(ctx); err != nil {
-			w.Log.WarnContext(ctx, "reading all users live: no credential report", "error", err.Error())
+		if rows, root, inv.GeneratedTime, err = o.credentialReport(ctx); err != nil {
+			o.Log.WarnContext(ctx, "reading all users live: no credential report", "error", err.Error())
 			inv.Source = FromLive
 			inv.Notes = append(inv.Notes, fmt.Sprintf("The credential report could not be had (%s), so every user and access key was read live.", reason(ctx, err)))
-		} else if age := w.Now().Sub(inv.GeneratedTime); age > reportAge {
+		} else if age := o.Now().Sub(inv.GeneratedTime); age > reportAge {
 			inv.Notes = append(inv.Notes, fmt.Sprintf("The credential report is of %s, more than four hours old: last use is as of then.", inv.GeneratedTime.UTC().Format(time.RFC3339)))
 		}
 	}
 	if inv.Source == FromLive {
-		inv.GeneratedTime = w.Now()
+		inv.GeneratedTime = o.Now()
 	}
 	inv.GeneratedTime = inv.GeneratedTime.UTC().Truncate(time.Second)
-	w.calls.Add(1)
-	users, err := w.IAM.GetAccountAuthorizationDetails(ctx)
-	w.calls.Add(int64(max(0, len(users)-1) / usersPage)) // the first page is counted
+	users, err := o.IAM.GetAccountAuthorizationDetails(ctx)
 	if err != nil {
-		return inv, failed(InventoryUnavailable, err, "The account's users could not be read (%s), so nothing was judged. The log has the cause.", CodeOf(err))
+		return inv, failed(InventoryUnavailable, err, "The account's users could not be read (%s), so nothing was judged. The log has the cause.", reason(ctx, err))
 	}
-	inv.Root = w.root(ctx, root)
+	inv.Root = o.root(ctx, root)
 	if inv.Root.ARN == "" && len(users) > 0 {
 		account, _, _ := strings.Cut(users[0].ARN, ":user/")
 		inv.Root.ARN = account + ":root"
 	}
-	inv.Users = w.users(ctx, users, rows)
+	inv.Users = o.users(ctx, users, rows, want)
 	return inv, nil
 }
 
 // reportAge is how long IAM gives out the same credential report.
 const reportAge = 4 * time.Hour
 
-// credentialReport waits for the credential report and reads it. Half of the time
-// until the deadline is kept for what comes after.
-func (w *walk) credentialReport(ctx context.Context) (rows map[string]reportRow, root *reportRow, generated time.Time, err error) {
-	longest := w.ReportWait
+// credentialReport waits for the credential report and reads it, within
+// ReportWait. Half of the time until the deadline is kept for what comes after.
+func (o TakeInventory) credentialReport(ctx context.Context) (rows map[string]reportRow, root *reportRow, generated time.Time, err error) {
+	longest := o.ReportWait
 	if deadline, ok := ctx.Deadline(); ok {
-		longest = min(longest, deadline.Sub(w.Now())/2)
+		longest = min(longest, time.Until(deadline)/2)
 	}
-	end := w.Now().Add(longest)
+	end := o.Now().Add(longest)
+	ctx, cancel := context.WithTimeout(ctx, longest) // which ends a call that hangs
+	defer cancel()
 	wait, crowded := time.Second, 10*time.Second
 	for ; ; wait = min(2*wait, 4*time.Second) {
-		w.calls.Add(1)
-		complete, err := w.IAM.GenerateCredentialReport(ctx)
+		complete, err := o.IAM.GenerateCredentialReport(ctx)
 		if err == nil && complete {
 			var content []byte
-			w.calls.Add(1)
-			if content, generated, err = w.IAM.GetCredentialReport(ctx); err == nil {
-				rows, root, err = parseCredentialReport(content, w.Now())
+			if content, generated, err = o.IAM.GetCredentialReport(ctx); err == nil {
+				rows, root, err = parseCredentialReport(content, o.Now())
 				return rows, root, generated, err
 			}
 		}
-		switch CodeOf(err) {
-		case "", InProgress:
-		case LimitExceeded, Throttled: // AWS has no capacity for it now, and names no time
+		switch code := CodeOf(err); {
+		case code == "", code == InProgress:
+		case code == LimitExceeded, code == Throttled: // AWS has no capacity for it now, and names no time
 			wait, crowded = crowded, min(2*crowded, time.Minute)
-		default:
+		case ctx.Err() == nil:
 			return nil, nil, generated, err
 		}
-		if w.Now().Add(wait).After(end) {
-			return nil, nil, generated, failed(cmp.Or(CodeOf(err), InProgress), err, "There was no credential report within %s.", longest)
-		}
-		if err := w.Sleep(ctx, wait); err != nil {
-			return nil, nil, generated, err
+		left := end.Sub(o.Now())
+		if left <= 0 || ctx.Err() != nil || o.Sleep(ctx, min(wait, left)) != nil {
+			code := CodeOf(err)
+			if code != LimitExceeded && code != Throttled {
+				code = InProgress
+			}
+			return nil, nil, generated, failed(code, err, "There was no credential report within %s.", longest)
 		}
 	}
 }
 
 // root tells of the root user, from its row or else from the account's summary.
-func (w *walk) root(ctx context.Context, row *reportRow) UserFacts {
+func (o TakeInventory) root(ctx context.Context, row *reportRow) UserFacts {
 	u := UserFacts{Root: true, User: User{UserName: RootName}}
 	if row != nil {
 		u.ARN, u.RootKey = row.arn, len(row.keys)+row.additional > 0
 		return u
 	}
-	w.calls.Add(1)
-	has, err := w.IAM.GetAccountSummary(ctx)
+	has, err := o.IAM.GetAccountSummary(ctx)
 	if err != nil {
-		w.Log.WarnContext(ctx, "root user not examined", "error", err.Error())
+		o.Log.WarnContext(ctx, "root user not examined", "error", err.Error())
 		u.Unexamined = reason(ctx, err)
 	}
 	u.RootKey = has
@@ -190,7 +183,7 @@ func (w *walk) root(ctx context.Context, row *reportRow) UserFacts {
 
 // users gives the facts of every user: from its row where there is one and
 // nothing of interest in it, else live. Users that are gone are left out.
-func (w *walk) users(ctx context.Context, users []User, rows map[string]reportRow) []UserFacts {
+func (o TakeInventory) users(ctx context.Context, users []User, rows map[string]reportRow, want func(UserFacts) bool) []UserFacts {
 	facts := make([]UserFacts, len(users))
 	gone := make([]bool, len(users))
 	var live []int
@@ -199,7 +192,7 @@ func (w *walk) users(ctx context.Context, users []User, rows map[string]reportRo
 		row, ok := rows[u.ARN]
 		if ok && sameSecond(row.created, u.CreateDate) { // else it is of an earlier user of this name
 			facts[i].Keys, facts[i].Additional = row.keys, row.additional
-			if !w.want(facts[i]) {
+			if row.additional == 0 && !want(facts[i]) { // a key that is only counted is examined live
 				continue
 			}
 		}
@@ -211,7 +204,7 @@ func (w *walk) users(ctx context.Context, users []User, rows map[string]reportRo
 		working.Go(func() {
 			for n := taken.Add(1); n <= int64(len(live)); n = taken.Add(1) {
 				i := live[n-1]
-				gone[i] = w.examine(ctx, &facts[i])
+				gone[i] = o.examine(ctx, &facts[i])
 			}
 		})
 	}
@@ -230,18 +223,17 @@ func (w *walk) users(ctx context.Context, users []User, rows map[string]reportRo
 // examine reads the user's keys live. What the credential report said of a key
 // is kept where the create date tells for sure which one it is; otherwise its
 // last use is read too. It reports whether the user is gone.
-func (w *walk) examine(ctx context.Context, u *UserFacts) (gone bool) {
+func (o TakeInventory) examine(ctx context.Context, u *UserFacts) (gone bool) {
 	if ctx.Err() != nil { // no call, and no line in the log, for each of thousands
 		u.Unexamined = reason(ctx, ctx.Err())
 		return false
 	}
-	w.calls.Add(1)
-	keys, err := w.IAM.ListAccessKeys(ctx, u.UserName)
+	keys, err := o.IAM.ListAccessKeys(ctx, u.UserName)
 	if CodeOf(err) == NoSuchEntity {
 		return true
 	}
 	if err != nil {
-		w.unexamined(ctx, u, err)
+		o.unexamined(ctx, u, err)
 		return false
 	}
 	said := u.Keys
@@ -251,18 +243,17 @@ func (w *walk) examine(ctx context.Context, u *UserFacts) (gone bool) {
 		if used := saidOf(k, said, keys); used != nil {
 			facts.LastUsed = used
 		} else {
-			w.calls.Add(1)
-			switch used, err := w.IAM.GetAccessKeyLastUsed(ctx, k.AccessKeyID); CodeOf(err) {
+			switch used, err := o.IAM.GetAccessKeyLastUsed(ctx, k.AccessKeyID); CodeOf(err) {
 			case "":
 				facts.LastUsed = &used
 			case NoSuchEntity: // deleted since it was listed
 				continue
 			default:
-				w.unexamined(ctx, u, err)
+				o.unexamined(ctx, u, err)
 			}
 		}
 		if err := k.known(); err != nil {
-			w.unexamined(ctx, u, err)
+			o.unexamined(ctx, u, err)
 			u.Unexamined = "a status that iamkeys does not know"
 		}
 		u.Keys = append(u.Keys, facts)
@@ -274,8 +265,8 @@ func (w *walk) examine(ctx context.Context, u *UserFacts) (gone bool) {
 // it said nothing or when the create date leaves open which key it spoke of.
 func saidOf(k AccessKey, said []KeyFacts, listed []AccessKey) (used *LastUsed) {
 	others, slots := 0, 0
-	for _, o := range listed {
-		if o.AccessKeyID != k.AccessKeyID && sameSecond(o.CreateDate, k.CreateDate) {
+	for _, other := range listed {
+		if other.AccessKeyID != k.AccessKeyID && sameSecond(other.CreateDate, k.CreateDate) {
 			others++
 		}
 	}
@@ -293,14 +284,14 @@ func saidOf(k AccessKey, said []KeyFacts, listed []AccessKey) (used *LastUsed) {
 // sameSecond compares times as the credential report shows them.
 func sameSecond(a, b time.Time) bool { return a.Unix() == b.Unix() }
 
-func (w *walk) unexamined(ctx context.Context, u *UserFacts, err error) {
+func (o TakeInventory) unexamined(ctx context.Context, u *UserFacts, err error) {
 	u.Unexamined = reason(ctx, err)
-	w.Log.WarnContext(ctx, "user not examined", "userName", u.UserName, "error", err.Error())
+	o.Log.WarnContext(ctx, "user not examined", "userName", u.UserName, "error", err.Error())
 }
 
 // reason says in a word or two why something could not be read; the log has the rest.
 func reason(ctx context.Context, err error) string {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
 		return "time ran out"
 	}
 	if e, ok := errors.AsType[*Error](err); ok {

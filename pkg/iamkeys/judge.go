@@ -185,7 +185,7 @@ func (r *Report) count() {
 // Compare sets the findings' states against the report before, nil for a first
 // run. A finding that is not there any more is resolved only when its user was
 // examined, or user or key are gone; otherwise it stays open as it was, and an
-// exempt one stays exempt.
+// exempt one stays exempt while the exemption holds.
 func (r *Report) Compare(before *Report, inv Inventory) {
 	if before == nil {
 		before = &Report{}
@@ -230,9 +230,14 @@ func (r *Report) Compare(before *Report, inv Inventory) {
 	for id, left := range rest {
 		u, unread := unexamined[id.user]
 		for _, f := range left {
-			switch stays := unread && !u.lacks(f); {
-			case stays && f.State == Exempt:
+			rule, _ := RuleOf(f.Rule)
+			e := exemption(u.User, rule, asOf)
+			switch stays, holds := unread && !u.lacks(f), e != nil && e.Invalid == nil; {
+			case stays && f.State == Exempt && holds:
 				r.Exempt = append(r.Exempt, f)
+			case stays && f.State == Exempt:
+				f.State, f.Exemption = New, e
+				r.Findings = append(r.Findings, f)
 			case stays:
 				f.State = Open
 				r.Findings = append(r.Findings, f)

@@ -92,7 +92,7 @@ var Rules = []Rule{
 	},
 	{
 		ID: Unexamined, Severity: Medium, OfUsers: true,
-		Remedy:   "Find out why this user could not be read (permissions, throttling, time), and run the audit again: nothing is known of its keys.",
+		Remedy:   "Find out why this user could not be read (permissions, throttling, time), and run the audit again: what was not read is unknown, not healthy.",
 		Controls: []string{},
 		user:     func(u UserFacts, _ Thresholds, _ time.Time) bool { return u.Unexamined != "" },
 	},

@@ -39,19 +39,10 @@ func NewSettings(lookup func(string) (string, bool)) *Settings {
 // nothing is. Call it after the last is read and before the first event.
 func (s *Settings) Err() error {
 	errs := s.errs
-	below := func(less, more, why string) {
-		a, okA := s.numbers[less]
-		b, okB := s.numbers[more]
-		if okA && okB && a >= b {
-			errs = append(errs, fmt.Errorf("%s (%d) must be less than %s (%d): %s", less, a, more, b, why))
-		}
-	}
-	below("WARN_AGE_DAYS", "MAX_AGE_DAYS", "keys are aging before they are overdue")
-	below("ROTATE_AGE_DAYS", "MAX_AGE_DAYS", "keys are rotated before they are overdue")
-	if poll, ok := s.numbers["POLL_HOURS"]; ok {
-		if wait, ok := s.numbers["MAX_WAIT_DAYS"]; ok && poll > wait*24 {
-			errs = append(errs, fmt.Errorf("POLL_HOURS (%d) must not be longer than MAX_WAIT_DAYS (%d days)", poll, wait))
-		}
+	warn, warns := s.numbers["WARN_AGE_DAYS"]
+	most, bounded := s.numbers["MAX_AGE_DAYS"]
+	if warns && bounded && warn >= most {
+		errs = append(errs, fmt.Errorf("WARN_AGE_DAYS (%d) must be less than MAX_AGE_DAYS (%d): keys are aging before they are overdue", warn, most))
 	}
 	if len(errs) == 0 {
 		return nil
@@ -109,10 +100,10 @@ func (s *Settings) UserPath() string {
 }
 
 // QuietHours is how long a key must be idle before it may be switched off, hours.
-func (s *Settings) QuietHours() int { return s.number("QUIET_HOURS", 0, 365*24, "hours") }
+func (s *Settings) QuietHours() int { return s.number("QUIET_HOURS", 24, 365*24, "hours") }
 
 // PollHours is how long a rotation waits between two looks, hours.
-func (s *Settings) PollHours() int { return s.number("POLL_HOURS", 1, 365*24, "hours") }
+func (s *Settings) PollHours() int { return s.number("POLL_HOURS", 1, 24, "hours") }
 
 // MaxWaitDays is how long a rotation waits for the old key to fall quiet, days.
 func (s *Settings) MaxWaitDays() int { return s.number("MAX_WAIT_DAYS", 1, 365, "days") }
@@ -159,15 +150,15 @@ func (s *Settings) ReportBucket() string {
 
 // ReportWait is how long the audit waits for the credential report: REPORT_WAIT_SECONDS.
 func (s *Settings) ReportWait() time.Duration {
-	return time.Duration(s.number("REPORT_WAIT_SECONDS", 10, 600, "seconds")) * time.Second
+	return time.Duration(s.number("REPORT_WAIT_SECONDS", 1, 600, "seconds")) * time.Second
 }
 
-// RotateAgeDays is the age from which the scheduled rotation takes a key, days; less than MaxAgeDays.
+// RotateAgeDays is the age from which the scheduled rotation takes a key, days.
 func (s *Settings) RotateAgeDays() int { return s.number("ROTATE_AGE_DAYS", 1, 3650, "days") }
 
 // MaxRotationsPerRun is how many rotations one scheduled run starts at most.
 func (s *Settings) MaxRotationsPerRun() int {
-	return s.number("MAX_ROTATIONS_PER_RUN", 1, 1000, "rotations")
+	return s.number("MAX_ROTATIONS_PER_RUN", 1, 40, "rotations")
 }
 
 // RotationStateMachineARN is the ARN of the rotation's state machine.

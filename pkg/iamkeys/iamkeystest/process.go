@@ -342,6 +342,19 @@ func (p *Process) UpdateSecretVersionStage(ctx context.Context, secretID, label,
 	})
 }
 
+// IAMCalls is the number of calls to IAM so far.
+func (p *Process) IAMCalls() int {
+	p.counting.Lock()
+	defer p.counting.Unlock()
+	n := 0
+	for _, c := range p.Calls {
+		if strings.HasPrefix(c, "iam:") {
+			n++
+		}
+	}
+	return n
+}
+
 // Count tells how often the action was called.
 func (p *Process) Count(action string) int {
 	p.counting.Lock()

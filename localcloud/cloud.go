@@ -46,10 +46,9 @@ type Cloud struct {
 
 // Options of Start.
 type Options struct {
-	Root      string    // the project's folder
-	Progress  io.Writer // what is being done, for a person; nil for silence
-	RealWaits bool      // the waits of workflows take their time; by default they take none
-	LogLevel  string    // of the functions: DEBUG, INFO (also when empty), ...
+	Root     string    // the project's folder
+	Progress io.Writer // what is being done, for a person; nil for silence
+	LogLevel string    // of the functions: DEBUG, INFO (also when empty), ...
 }
 
 // Start sets up what is missing and starts the local cloud. Stop must be
@@ -130,10 +129,6 @@ func (c *Cloud) ready(ctx context.Context) error {
 }
 
 func (c *Cloud) start(ctx context.Context, o Options) error {
-	waits := "0"
-	if o.RealWaits {
-		waits = "1"
-	}
 	if err := c.startMoto(); err != nil {
 		return err
 	}
@@ -151,8 +146,9 @@ func (c *Cloud) start(ctx context.Context, o Options) error {
 	}
 	ministack, err := c.startEmulator("ministack", "/_ministack/health", []string{
 		"AWS_ENDPOINT_URL=" + c.door, // the functions inherit it
-		"BIND_HOST=127.0.0.1", "IOT_MTLS_ENABLED=0", "MINISTACK_ACCOUNT_ID=" + accountID, "MINISTACK_REGION=" + region,
-		"SFN_WAIT_SCALE=" + waits, "TMPDIR=" + temporary,
+		"IOT_MTLS_ENABLED=0", "MINISTACK_ACCOUNT_ID=" + accountID, "MINISTACK_REGION=" + region,
+		"SFN_WAIT_SCALE=0", // the waits of workflows take no time
+		"TMPDIR=" + temporary,
 		// As Lambda sets them from the template's LoggingConfig; ministack does not.
 		"AWS_LAMBDA_LOG_FORMAT=JSON", "AWS_LAMBDA_LOG_LEVEL=" + cmp.Or(o.LogLevel, "INFO"),
 	})
@@ -260,21 +256,32 @@ type emulator struct {
 	ended chan struct{}
 }
 
+// startEmulator starts an emulator and hands the socket that it listens on over
+// to it: between a look for a free port and its use, another program could take
+// the port, and even answer for the emulator.
 func (c *Cloud) startEmulator(name, probe string, env []string) (*emulator, error) {
-	port, err := freePort()
+	l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("opening a port for %s: %w", name, err)
 	}
+	defer l.Close()
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return nil, fmt.Errorf("opening a port for %s: %w", name, err)
+	}
+	defer socket.Close() // or calls would wait here for an emulator that ended
+	address := l.Addr().(*net.TCPAddr)
 	e := &emulator{
 		name: name, probe: probe, log: filepath.Join(c.Dir, name+".log"), ended: make(chan struct{}),
-		url: &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", port)},
+		url: &url.URL{Scheme: "http", Host: address.String()},
 	}
 	out, err := os.Create(e.log)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", name, err)
 	}
 	defer out.Close()
-	e.cmd = exec.Command(c.tools.Python, filepath.Join(c.root, "localcloud", "launcher.py"), name, fmt.Sprint(port))
+	e.cmd = exec.Command(c.tools.Python, filepath.Join(c.root, "localcloud", "launcher.py"), name, fmt.Sprint(address.Port))
+	e.cmd.ExtraFiles = []*os.File{socket} // the first is always file descriptor 3
 	e.cmd.Env = append(inherited(), env...)
 	e.cmd.Stdout, e.cmd.Stderr = out, out
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -292,9 +299,10 @@ func (c *Cloud) startEmulator(name, probe string, env []string) (*emulator, erro
 	return e, nil
 }
 
-// ready waits until the emulator answers, for at most half a minute.
+// ready waits until the emulator answers, for at most two minutes: a busy
+// machine takes its time to load so much Python, and one that ends is told at once.
 func (e *emulator) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url.JoinPath(e.probe).String(), nil)
@@ -335,14 +343,4 @@ func (e *emulator) stop() error {
 	}
 	<-e.ended
 	return nil
-}
-
-// freePort returns a port of the loopback interface that nobody listens on.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

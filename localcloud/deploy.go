@@ -97,7 +97,8 @@ func fingerprint(root string) (string, error) {
 func (c *Cloud) sam(ctx context.Context, architecture string, args ...string) error {
 	cmd := command(ctx, c.tools.SAM, args...)
 	cmd.Dir = c.root
-	cmd.Env = append(append(inherited(), c.Environment()...), "ARCH="+architecture,
+	cmd.Env = append(append(inherited(), c.Environment()...),
+		"ARCH="+architecture, "BUILD_OS="+runtime.GOOS, // ministack starts the binaries as processes of this machine
 		"SAM_CLI_TELEMETRY=0", "SAM_CLI_POLL_DELAY=0.2") // seconds between looks at the stack; 5 otherwise
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("sam %s failed: %w\n%s", args[0], err, tail(out, 40))

@@ -149,22 +149,23 @@ func (g *gateway) functions() http.Handler {
 				return
 			}
 		}
-		answer := &recorder{ResponseWriter: w}
-		switch {
-		case fault == nil:
-			g.forward(answer, r)
-		case fault.Effect:
-			g.forward(&recorder{ResponseWriter: discard{}}, r)
-			fallthrough
-		default:
-			fault.answer(answer, r)
+		record := func(status int) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.calls = append(g.calls, Call{Action: action, Status: status})
+			if action == "sns:Publish" && (status == http.StatusOK || fault != nil && fault.Effect) {
+				g.published = append(g.published, published(body))
+			}
 		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.calls = append(g.calls, Call{Action: action, Status: answer.status})
-		if action == "sns:Publish" && (answer.status == http.StatusOK || fault != nil && fault.Effect) {
-			g.published = append(g.published, published(body))
+		if fault == nil {
+			g.forward(&recorder{w, record}, r)
+			return
 		}
+		if fault.Effect {
+			g.forward(discard{}, r)
+		}
+		record(fault.Status)
+		fault.answer(w, r)
 	})
 }
 
@@ -184,6 +185,10 @@ func (g *gateway) fault(action string) *Fault {
 	return nil
 }
 
+// emulators gives up an idle connection before ministack does, after 75 s: a
+// call sent at that moment would be lost.
+var emulators = &http.Transport{IdleConnTimeout: 30 * time.Second}
+
 func (g *gateway) forward(w http.ResponseWriter, r *http.Request) {
 	service, keyID := scope(r)
 	target := g.ministack
@@ -197,6 +202,7 @@ func (g *gateway) forward(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	proxy := httputil.ReverseProxy{
+		Transport: emulators,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
 			p.Out.Host = p.In.Host // signed, and part of the URLs that an emulator returns
@@ -313,25 +319,21 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// A recorder remembers the status of an answer.
+// A recorder tells the status of an answer before the answer leaves: whoever has
+// it finds its call recorded.
 type recorder struct {
 	http.ResponseWriter
-	status int
+	record func(status int)
 }
 
 func (r *recorder) WriteHeader(status int) {
-	r.status = status
+	if status >= http.StatusOK { // 1xx is not the answer yet
+		r.record(status)
+	}
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	return r.ResponseWriter.Write(p)
-}
-
-// Unwrap lets a fault reach the connection, to drop it.
+// Unwrap lets the proxy flush.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // discard is where the answer goes that a fault withholds.

@@ -1,7 +1,8 @@
 """Starts one of the two emulators of the local cloud: `launcher.py moto PORT` or `launcher.py ministack PORT`.
 
-moto serves IAM, STS and Secrets Manager, ministack everything else. Both end when standard input ends: whoever
-started them holds the other end, so that no emulator outlives its command, not even one that was killed.
+moto serves IAM, STS and Secrets Manager, ministack everything else. Whoever starts them listens on the port already,
+and hands the socket over as file descriptor 3. Both end when standard input ends: whoever started them holds the other
+end, so that no emulator outlives its command, not even one that was killed.
 
 To moto this adds what an account needs before a key's life can be watched in it:
 
@@ -12,6 +13,7 @@ POST /localcloud/authenticate  answers for the caller of a request to the other 
 and it corrects moto where it differs from AWS in a way that iamkeys would notice; each patch says how.
 """
 
+import asyncio
 import io
 import json
 import os
@@ -21,6 +23,7 @@ from datetime import datetime, timedelta, timezone
 
 ACCOUNT_ID = "123456789012"
 REPORT_TIME = "%Y-%m-%dT%H:%M:%S+00:00"
+LISTENER = 3  # the socket to serve
 
 
 def serve_moto(port):
@@ -31,7 +34,20 @@ def serve_moto(port):
     correct_secrets_manager()
 
     application = Application(DomainDispatcherApplication(create_backend_app))
-    make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()
+    make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler, fd=LISTENER).serve_forever()
+
+
+def serve_ministack(port):
+    os.environ["GATEWAY_PORT"] = str(port)  # part of the URLs that it returns; read at its import
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack.app import app
+
+    # As its own main does, which knows of no socket but the one that it opens.
+    config = Config()
+    config.bind = [f"fd://{LISTENER}"]
+    config.keep_alive_timeout = 75
+    asyncio.run(serve(app, config))
 
 
 def account():
@@ -41,14 +57,22 @@ def account():
 
 
 class Application:
-    """moto's WSGI application behind IAM's first question: whose key signed this?"""
+    """moto's WSGI application behind IAM's first question: whose key signed this?
+
+    It serves one request at a time: moto lists its users and keys without a lock, and fails when one is made meanwhile.
+    """
 
     def __init__(self, moto):
         self.moto = moto
+        self.turn = threading.Lock()
 
     def __call__(self, environ, start_response):
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
+        with self.turn:
+            return self.route(environ, body, start_response)
+
+    def route(self, environ, body, start_response):
         path = environ["PATH_INFO"]
         if path == "/localcloud/seed":
             return self.answer(body, start_response, seed)
@@ -340,12 +364,8 @@ def main():
     threading.Thread(target=end_with_input, daemon=True).start()
     if emulator == "moto":
         serve_moto(port)
-        return
-    os.environ["GATEWAY_PORT"] = str(port)
-    sys.argv = ["ministack"]
-    from ministack.app import main as serve_ministack
-
-    serve_ministack()
+    else:
+        serve_ministack(port)
 
 
 if __name__ == "__main__":

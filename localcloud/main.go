@@ -326,7 +326,7 @@ func test(ctx context.Context, root string, flags []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	cmd := command(ctx, "go", slices.Concat([]string{"test", "-race"}, flags, []string{"./..."})...)
+	cmd := command(ctx, "go", slices.Concat([]string{"test", "-race", "-timeout=30m"}, flags, []string{"./..."})...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stdout, os.Stderr
 	// The value is new in every run: go test may not answer from its cache,
 	// which knows nothing of the template.

@@ -139,7 +139,7 @@ func (v *witness) acts(h *hand, action string) {
 	default:
 		v.acting, v.action = h, action
 		if h.function == "create" && action == "secretsmanager:PutSecretValue" {
-			v.intents = append(v.intents, v.w.Now())
+			v.intents = append(v.intents, h.asked) // which is the intent's time
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"log"
 	"time"
 
@@ -26,7 +27,7 @@ func main() {
 		SoakDays:       env.SoakDays(),
 		Now:            time.Now,
 	}
-	if err := env.Err(); err != nil {
+	if err := errors.Join(env.Err(), op.Check()); err != nil {
 		log.Fatal(err)
 	}
 	lambdafn.Start(op.Run)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 )
 
@@ -96,27 +95,34 @@ func (in CreateInput) Validate() error {
 	return nil
 }
 
-// The times that bound one create. They add up to less than CreateTimeout.
+// The times that bound one create. Whatever is under way, undoing it ends before
+// CreateTimeout: a key is only begun within beginWithin, which leaves time for the
+// list that a lost answer asks for, and work ends after workWithin.
 const (
 	settleWithin  = 45 * time.Second // for taking over from dead creates, before a key of our own is begun
 	sendWithin    = 10 * time.Second // from the intent's time until CreateAccessKey is sent
-	attemptWithin = 8 * time.Second  // for the one attempt at CreateAccessKey; with sendWithin, inside the window
+	attemptWithin = 8 * time.Second  // for the one attempt at CreateAccessKey, with sendWithin inside the window, and for an attempt of the probe
 	showWithin    = 30 * time.Second // for a key to show in the list whose creation got no answer
 	verifyWithin  = 60 * time.Second // for IAM's propagation delay
 	undoWithin    = 30 * time.Second // for deleting a key and seeing it gone
 	lagWithin     = 20 * time.Second // for a key that was just made to be known to DeleteAccessKey
+
+	beginWithin = settleWithin + 2*sendWithin                // from the start until CreateAccessKey is sent
+	workWithin  = CreateTimeout - undoWithin - attemptWithin // from the start, of which the rest is for undoing
 )
 
 // Run makes the key, or returns the one that the secret holds already.
 // It refuses as [decide] says; after that nothing is known to exist unless the
 // error is OrphanedKey, which names the key.
 func (o Create) Run(ctx context.Context, in CreateInput) (CreateOutput, error) {
-	start := o.Now()
 	if in.SecretID != "" {
 		if err := o.Secrets.check("secretId", in.SecretID); err != nil {
 			return CreateOutput{}, err
 		}
 	}
+	start := o.Now()
+	ctx, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
 	for {
 		user, s, err := readSituation(ctx, o.IAM, o.SecretsManager, o.Secrets, in, o.Now)
 		if err != nil {
@@ -212,17 +218,18 @@ func (o Create) act(ctx context.Context, start time.Time, user User, s situation
 	if err != nil {
 		return out, err
 	}
-	if err := o.alone(ctx, s, &m); err != nil {
+	if err := o.alone(ctx, start, s, &m); err != nil {
 		o.clear(ctx, m.secret, m.intent)
 		return out, err
 	}
 
 	// 2. Make the key, in one attempt.
+	sent := o.Now()
 	attempt, cancel := context.WithTimeout(ctx, attemptWithin)
 	key, err := o.IAM.CreateAccessKey(attempt, s.userName)
 	cancel()
 	if err != nil && outcomeUnknown(err) {
-		return out, o.lostAnswer(ctx, s, m, err)
+		return out, o.lostAnswer(ctx, s, m, sent, err)
 	}
 	if err != nil {
 		o.clear(ctx, m.secret, m.intent)
@@ -283,9 +290,6 @@ func (m mark) expects(current string) bool {
 func (o Create) mark(ctx context.Context, s situation) (mark, error) {
 	m := mark{secret: s.secret.ARN, decided: s.secret.current()}
 	if m.secret == "" {
-		if strings.HasPrefix(s.secretID, "arn:") {
-			return m, refuse(SecretUnavailable, "Secret %s does not exist. Name it by its name, and it will be created.", s.secretID)
-		}
 		arn, made, err := o.SecretsManager.CreateSecret(ctx, s.secretID)
 		if err != nil {
 			return m, unavailable(err, s.secretID)
@@ -295,40 +299,46 @@ func (o Create) mark(ctx context.Context, s situation) (mark, error) {
 			m.secret = s.secretID
 		}
 	}
-	nonce := make([]byte, 3)
-	_, _ = rand.Read(nonce) // never fails
-	m.intent = newIntent(s.userName, o.Now(), hex.EncodeToString(nonce), s.keys)
-	err := o.SecretsManager.PutSecretValue(ctx, m.secret, SecretVersion{ID: m.intent.versionID(), Stages: []string{m.intent.label()}})
-	if err != nil {
+	for end := o.Now().Add(sendWithin); ; {
+		nonce := make([]byte, 3)
+		_, _ = rand.Read(nonce) // never fails
+		m.intent = newIntent(s.userName, o.Now(), hex.EncodeToString(nonce), s.keys)
+		err := o.SecretsManager.PutSecretValue(ctx, m.secret, SecretVersion{ID: m.intent.versionID(), Stages: []string{m.intent.label()}})
+		if err == nil {
+			return m, nil
+		}
 		if outcomeUnknown(err) {
 			o.clear(ctx, m.secret, m.intent)
 		}
-		return m, unavailable(err, s.secretID)
+		early := s.secret.ARN == "" && CodeOf(err) == NoSuchEntity // a new secret may not be known everywhere yet
+		if !early || !o.Now().Before(end) || o.Sleep(ctx, time.Second) != nil {
+			return m, unavailable(err, s.secretID)
+		}
 	}
-	return m, nil
 }
 
 // alone waits until the intent shows and no other create can be at work. Of two
 // that see each other the older goes on, once the younger has given way: that
 // one may have looked too early to see the older and be at work.
-func (o Create) alone(ctx context.Context, s situation, m *mark) error {
+func (o Create) alone(ctx context.Context, start time.Time, s situation, m *mark) error {
 	for {
 		secret, err := o.SecretsManager.DescribeSecret(ctx, m.secret)
 		if err != nil && CodeOf(err) != NoSuchEntity { // a new secret may not show yet
 			return unavailable(err, s.secretID)
 		}
 		now := o.Now()
+		inTime := now.Sub(m.intent.time) <= sendWithin && now.Sub(start) <= beginWithin
 		if err == nil {
 			switch m.secret = secret.ARN; m.look(now, secret) {
 			case sole:
-				if now.Sub(m.intent.time) <= sendWithin {
+				if inTime {
 					return nil
 				}
 			case lost:
 				return refuse(InProgress, "Another create for user %s is at work, or secret %s was changed meanwhile. Try again.", s.userName, s.secretID)
 			}
 		}
-		if now.Sub(m.intent.time) >= sendWithin {
+		if !inTime {
 			return refuse(InProgress, "Secret %s did not settle in time to make a key for user %s safely. Try again.", s.secretID, s.userName)
 		}
 		if err := o.Sleep(ctx, time.Second); err != nil {
@@ -337,16 +347,19 @@ func (o Create) alone(ctx context.Context, s situation, m *mark) error {
 	}
 }
 
-// lostAnswer settles a CreateAccessKey whose outcome is unknown. A key that was
-// made is of no use, its secret being lost: wait for it to show and remove it.
-func (o Create) lostAnswer(ctx context.Context, s situation, m mark, cause error) error {
+// lostAnswer settles a CreateAccessKey, sent at that time, whose outcome is
+// unknown. A key that was made is of no use, its secret being lost: wait for it to
+// show and remove it.
+func (o Create) lostAnswer(ctx context.Context, s situation, m mark, sent time.Time, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), showWithin+undoWithin)
 	defer cancel()
 	for end := o.Now().Add(showWithin); ; {
 		var made []AccessKey
 		if keys, err := o.IAM.ListAccessKeys(ctx, s.userName); err == nil {
 			for _, k := range keys {
-				if _, before := find(s.keys, k.AccessKeyID); !before && m.intent.covers(k.CreateDate) {
+				_, before := find(s.keys, k.AccessKeyID)
+				earlier := k.CreateDate.Before(sent.Add(-clockSkew).Truncate(time.Second)) // then it is somebody else's
+				if !before && !earlier && m.intent.covers(k.CreateDate) {
 					made = append(made, k)
 				}
 			}
@@ -368,7 +381,9 @@ func (o Create) lostAnswer(ctx context.Context, s situation, m mark, cause error
 // probe polls until STS knows the key as the user's own.
 func (o Create) probe(ctx context.Context, user User, key Credentials) error {
 	for end := o.Now().Add(verifyWithin); ; {
-		arn, err := o.STS.GetCallerIdentity(ctx, key)
+		attempt, cancel := context.WithTimeout(ctx, attemptWithin)
+		arn, err := o.STS.GetCallerIdentity(attempt, key)
+		cancel()
 		if err == nil && arn != user.ARN {
 			return refuse(Internal, "STS knows the new key as %s, not as %s.", arn, user.ARN)
 		}
@@ -407,7 +422,7 @@ func (o Create) unchanged(ctx context.Context, m mark) error {
 // version again, which its ID makes safe. unknown: it may be current, and only
 // a later run can tell.
 func (o Create) put(ctx context.Context, start time.Time, secretID string, version SecretVersion) (unknown bool, err error) {
-	for end := start.Add(CreateTimeout - undoWithin - attemptWithin); ; {
+	for end := start.Add(workWithin); ; {
 		err := o.SecretsManager.PutSecretValue(ctx, secretID, version)
 		if err == nil {
 			return false, nil

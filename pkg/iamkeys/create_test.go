@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -382,6 +383,87 @@ func TestCreateOutOfTime(t *testing.T) {
 			cancel()
 		}
 	}
+}
+
+// TestCreateLostAnswer: CreateAccessKey gets no answer and had no effect, while
+// somebody made a key of that user a few seconds before it was sent. That key stays.
+func TestCreateLostAnswer(t *testing.T) {
+	a, in := newScene(scenes[0])
+	w := watch(a)
+	theirs, described := "", 0
+	_, err := w.create(in, func(p *iamkeystest.Process) {
+		p.Before = func(_ int, action string) {
+			if action == "secretsmanager:DescribeSecret" {
+				if described++; described == 2 { // the intent is there, the key not yet begun
+					theirs = a.AddKey(user, 0)
+					a.Advance(4 * time.Second)
+				}
+			}
+		}
+		p.Fault = func(_ int, action string) iamkeystest.Fault {
+			if action == "iam:CreateAccessKey" {
+				return iamkeystest.Unanswered
+			}
+			return iamkeystest.None
+		}
+	})
+	wantCode(t, err, iamkeys.DeliveryFailed)
+	if got := status(a, theirs); got != iamkeys.Active {
+		t.Errorf("the key that somebody else made is %q", got)
+	}
+}
+
+// TestCreateSlow lets one action take long, and maybe all of IAM from
+// CreateAccessKey on. However long they take, the create ends within its timeout,
+// and leaves no key that no error speaks of.
+func TestCreateSlow(t *testing.T) {
+	for _, s := range scenes {
+		for _, slow := range []string{"iam:GetUser", "iam:ListAccessKeys", "iam:CreateAccessKey", "iam:DeleteAccessKey", "sts:GetCallerIdentity",
+			"secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"} {
+			for _, takes := range []time.Duration{3 * time.Second, 7 * time.Second, 25 * time.Second, 40 * time.Second, 65 * time.Second, 130 * time.Second, time.Hour} {
+				for _, hangs := range []bool{false, true} {
+					synctest.Test(t, func(t *testing.T) { createSlowly(t, s, slow, takes, hangs) })
+				}
+			}
+		}
+	}
+}
+
+func createSlowly(t *testing.T, s scene, slow string, takes time.Duration, hangs bool) {
+	a, in := newScene(s)
+	w := watch(a)
+	p, begun := a.Start(), false
+	wait := func(ctx context.Context, d time.Duration) error {
+		began := time.Now()
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+		a.Advance(time.Since(began))
+		return ctx.Err()
+	}
+	p.Wait = func(ctx context.Context, action string) {
+		begun = begun || action == "iam:CreateAccessKey"
+		switch {
+		case hangs && begun && strings.HasPrefix(action, "iam:"):
+			_ = wait(ctx, time.Hour)
+		case action == slow:
+			_ = wait(ctx, takes)
+		}
+	}
+	o := creator(p)
+	o.Sleep = wait
+	began := time.Now()
+	_, err := o.Run(t.Context(), in)
+	if err != nil {
+		w.errors = append(w.errors, err)
+	}
+	if took := time.Since(began); took > iamkeys.CreateTimeout {
+		t.Errorf("%s: %s of %s, IAM hangs %v: took %s: %v", s.name, slow, takes, hangs, took, err)
+	}
+	w.check(t)
+	p.Wait = nil
+	w.settle(t, in)
 }
 
 // TestCreateBeside runs a second create, whole, before each call of the first.

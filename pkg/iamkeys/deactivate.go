@@ -61,7 +61,7 @@ func (in DeactivateInput) Validate() error {
 	if in.QuietHours != nil && (*in.QuietHours < 0 || *in.QuietHours > maxHours) {
 		return refuse(InvalidInput, "quietHours must be 0 to %d hours; got %d.", maxHours, *in.QuietHours)
 	}
-	return checkReplacedBy(in.AccessKeyID, in.ReplacedBy, in.SecretID)
+	return checkReplacedBy(in.ReplacedBy, in.SecretID)
 }
 
 // Run deactivates the key. It re-reads status and last use of exactly this key
@@ -101,7 +101,7 @@ func (o Deactivate) Run(ctx context.Context, in DeactivateInput) (DeactivateOutp
 	if in.QuietHours != nil {
 		quiet = *in.QuietHours
 	}
-	if idle := o.Now().Sub(idleSince(key, used)); idle < time.Duration(quiet)*time.Hour {
+	if idle := o.Now().Sub(idleSince(key, used)); quiet > 0 && idle < time.Duration(quiet)*time.Hour {
 		return out, refuse(KeyInUse, "Access key %s of user %s was %s, created %s: idle for %d h, less than the quiet window of %d h. It stays Active; move its consumer to another key, or pass quietHours 0 to insist.",
 			in.AccessKeyID, in.UserName, used, key.CreateDate.UTC().Format(time.RFC3339), max(0, int(idle/time.Hour)), quiet)
 	}
@@ -143,15 +143,12 @@ func (o Deactivate) adopted(ctx context.Context, keys []AccessKey, in Deactivate
 const probeService = "sts"
 
 // checkReplacedBy validates the two fields that name a replacing key.
-func checkReplacedBy(accessKeyID, replacedBy, secretID string) error {
+func checkReplacedBy(replacedBy, secretID string) error {
 	if replacedBy == "" {
 		if secretID != "" {
 			return refuse(InvalidInput, "secretId goes with replacedBy: it names the secret that must deliver that key.")
 		}
 		return nil
-	}
-	if replacedBy == accessKeyID {
-		return refuse(InvalidInput, "replacedBy must be another key than accessKeyId; both are %s.", accessKeyID)
 	}
 	return checkAccessKeyID("replacedBy", replacedBy)
 }
@@ -159,6 +156,9 @@ func checkReplacedBy(accessKeyID, replacedBy, secretID string) error {
 // replaced refuses with NotReplaced unless replacedBy is another Active key of
 // the user and, with secretID, the one that the secret delivers.
 func replaced(ctx context.Context, secrets DescribeSecretsManager, keys []AccessKey, userName, accessKeyID, replacedBy, secretID string) error {
+	if replacedBy == accessKeyID {
+		return refuse(NotReplaced, "Access key %s of user %s cannot replace itself, so it stays as it is. Name another key in replacedBy.", accessKeyID, userName)
+	}
 	key, ok := find(keys, replacedBy)
 	if !ok {
 		return refuse(NotReplaced, "User %s has no access key %s to replace %s, which stays as it is. Its keys: %s.", userName, replacedBy, accessKeyID, describe(keys))

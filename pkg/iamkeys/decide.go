@@ -1,7 +1,9 @@
 package iamkeys
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -45,7 +47,7 @@ type situation struct {
 
 // suspects gives the keys that a dead create may have left behind: those made
 // while its intent was live that no version of the secret holds. The key that
-// existed before, and the one to be replaced, are none.
+// existed before is none.
 func (s situation) suspects(in intent) []AccessKey {
 	var found []AccessKey
 	for _, k := range s.keys {
@@ -56,14 +58,27 @@ func (s situation) suspects(in intent) []AccessKey {
 	return found
 }
 
-// provably reports whether the suspect was made by the intent's create and not
-// delivered: in its window, and used by nobody but its probe. Last use can only
-// veto, and so can a secret that others wrote to: their second value takes the
-// last label off a version that held the key for a while.
-func (s situation) provably(in intent, k AccessKey) bool {
-	used, read := s.lastUsed[k.AccessKeyID]
-	overwritten := foreign(s.secret.labelled(currentStage)) && foreign(s.secret.labelled(previousStage))
-	return in.covers(k.CreateDate) && k.AccessKeyID != s.replaces && read && (used.Never() || used.ServiceName == probeService) && !overwritten
+// left gives the key that the dead intent's create provably made and did not
+// deliver: the only suspect in its window, used by nobody but the probe. Last use
+// can only veto, and so can a secret that others have written to since: their
+// second value takes the last label off a version that held the key for a while.
+func (s situation) left(in intent) (key AccessKey, ok bool) {
+	made := slices.DeleteFunc(s.suspects(in), func(k AccessKey) bool { return !in.covers(k.CreateDate) })
+	if len(made) != 1 || made[0].AccessKeyID == s.replaces {
+		return key, false
+	}
+	used, read := s.lastUsed[made[0].AccessKeyID]
+	overwritten := foreign(s.secret.labelled(currentStage)) && foreign(s.secret.labelled(previousStage)) && s.secret.LastChanged.After(in.time.Add(window))
+	return made[0], read && (used.Never() || used.ServiceName == probeService) && !overwritten
+}
+
+// aged names keys with status and age, for messages.
+func (s situation) aged(keys []AccessKey) string {
+	var names []string
+	for _, k := range keys {
+		names = append(names, fmt.Sprintf("%s (%s, %d days old)", k.AccessKeyID, k.Status, days(s.now.Sub(k.CreateDate))))
+	}
+	return strings.Join(names, ", ")
 }
 
 // A verdict is what a situation asks for.
@@ -92,9 +107,12 @@ func decide(s situation) decision {
 	if s.secret.Deleted {
 		return no(SecretUnavailable, "Secret %s is scheduled for deletion, so no key was made for user %s. Restore it, or name another secretId.", s.secretID, s.userName)
 	}
+	if s.secret.ARN == "" && strings.HasPrefix(s.secretID, "arn:") {
+		return no(SecretUnavailable, "Secret %s does not exist, so no key was made for user %s. Name it by its name, and it will be created.", s.secretID, s.userName)
+	}
 
-	left := s.secret.intents()
-	for _, in := range left {
+	intents := s.secret.intents()
+	for _, in := range intents {
 		if !in.of(s.userName) {
 			return no(SecretInUse, "A create for another user than %s has marked secret %s. Name another secretId.", s.userName, s.secretID)
 		}
@@ -103,7 +121,7 @@ func decide(s situation) decision {
 	holder, currentKey, delivered := parseDelivered(current)
 	ours := delivered && holder == userHash(s.userName, 16)
 	_, currentListed := find(s.keys, currentKey)
-	for _, in := range left {
+	for _, in := range intents {
 		if !in.dead(s.now) {
 			return no(InProgress, "Another create for user %s on secret %s began at %s and may be at work until %s. Try again then.",
 				s.userName, s.secretID, in.time.UTC().Format(time.RFC3339), in.time.Add(CreateTimeout+liveMargin).UTC().Format(time.RFC3339))
@@ -113,16 +131,15 @@ func decide(s situation) decision {
 		return no(InProgress, "Secret %s holds access key %s, which user %s does not list (yet). Try again in a minute.", s.secretID, currentKey, s.userName)
 	}
 
-	for _, in := range left {
-		suspects := s.suspects(in)
-		if len(suspects) == 1 && s.provably(in, suspects[0]) {
-			return decision{verdict: takeOver, key: suspects[0], intent: in}
+	for _, in := range intents {
+		if key, ok := s.left(in); ok {
+			return decision{verdict: takeOver, key: key, intent: in}
 		}
 	}
-	for _, in := range left {
+	for _, in := range intents {
 		if suspects := s.suspects(in); len(suspects) > 0 {
-			return no(OrphanedKey, "A create for user %s died after %s, and may have made one of: %s. Which one cannot be told, so nothing was touched. Deactivate and delete what nobody uses, then try again.",
-				s.userName, in.time.UTC().Format(time.RFC3339), describe(suspects))
+			return no(OrphanedKey, "A create for user %s died after %s, and may have made one of: %s. Which one cannot be told, so nothing was touched. Deactivate and delete what nobody uses, or, if you know whose they all are, take the staging label %s off secret %s; then try again.",
+				s.userName, in.time.UTC().Format(time.RFC3339), describe(suspects), in.label(), s.secretID)
 		}
 	}
 
@@ -136,7 +153,7 @@ func decide(s situation) decision {
 		return no(NoSuchEntity, "User %s has no access key %s to replace. Its keys: %s.", s.userName, s.replaces, describe(s.keys))
 	}
 	if len(s.keys) >= 2 {
-		return no(LimitExceeded, "User %s has two access keys or more, which is all IAM allows: %s. Deactivate and delete one that nobody uses.", s.userName, describe(s.keys))
+		return no(LimitExceeded, "User %s has two access keys or more, which is all IAM allows: %s. Deactivate and delete one that nobody uses.", s.userName, s.aged(s.keys))
 	}
 	switch {
 	case delivered && !ours:

@@ -1,6 +1,7 @@
 package iamkeys
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,7 @@ func TestDecide(t *testing.T) {
 		key  string
 	}{
 		{name: "nothing there", s: situation{}, want: makeKey},
+		{name: "an ARN of no secret", s: situation{secretID: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:iamkeys/x-AbCdEf", keys: []AccessKey{old, made(0)}}, code: SecretUnavailable},
 		{name: "secret scheduled for deletion", s: situation{secret: SecretDescription{Deleted: true}}, code: SecretUnavailable},
 		{name: "another user's intent, dead or alive", s: situation{secret: secret("", other)}, code: SecretInUse},
 		{name: "an intent just before its death", s: situation{secret: secret("", intentAt(life-time.Second, none))}, code: InProgress},
@@ -85,8 +87,10 @@ func TestDecide(t *testing.T) {
 		{name: "the key to be replaced", s: situation{keys: []AccessKey{made(0)}, secret: secret("", dead), lastUsed: used(never), replaces: k2}, code: OrphanedKey, key: k2},
 		{name: "a delivered key", s: situation{keys: []AccessKey{made(0)}, secret: secret(VersionID("ada", k2), dead), lastUsed: used(never)}, want: reuse, key: k2},
 		{name: "a dead create's key, its secret overwritten once", s: situation{keys: []AccessKey{old, made(0)}, secret: secret(foreign, dead), lastUsed: used(never)}, want: takeOver, key: k2},
-		{name: "a dead create's key, its secret overwritten twice", s: situation{keys: []AccessKey{old, made(0)}, secret: previously(secret(foreign, dead), "another-"+foreign), lastUsed: used(never)}, code: OrphanedKey, key: k2},
+		{name: "a dead create's key, its secret overwritten twice since", s: situation{keys: []AccessKey{old, made(0)}, secret: changed(previously(secret(foreign, dead), "another-"+foreign), time.Hour-21*time.Second), lastUsed: used(never)}, code: OrphanedKey, key: k2},
+		{name: "a dead create's key, its secret overwritten twice before", s: situation{keys: []AccessKey{old, made(0)}, secret: changed(previously(secret(foreign, dead), "another-"+foreign), time.Hour-20*time.Second), lastUsed: used(never)}, want: takeOver, key: k2},
 		{name: "a dead create's key, an older one was delivered", s: situation{keys: []AccessKey{old, made(0)}, secret: previously(secret(foreign, dead), VersionID("ada", k1)), lastUsed: used(never)}, want: takeOver, key: k2},
+		{name: "a key in the window, and one after it", s: situation{keys: []AccessKey{made(0), key(k3, time.Hour-21*time.Second, Active)}, secret: secret("", dead), lastUsed: map[string]LastUsed{k2: never, k3: never}}, want: takeOver, key: k2},
 		{name: "two keys in the window", s: situation{keys: []AccessKey{made(0), key(k3, time.Hour, Active)}, secret: secret("", dead), lastUsed: map[string]LastUsed{k2: never, k3: never}}, code: OrphanedKey, key: k3},
 
 		{name: "delivered already", s: situation{keys: []AccessKey{old}, secret: secret(VersionID("ada", k1))}, want: reuse, key: k1},
@@ -100,7 +104,7 @@ func TestDecide(t *testing.T) {
 
 		{name: "replaces no key of the user", s: situation{keys: []AccessKey{old}, secret: secret(""), replaces: k3}, code: NoSuchEntity},
 		{name: "replaces no key of a user with two", s: situation{keys: []AccessKey{old, made(0)}, replaces: k3}, code: NoSuchEntity},
-		{name: "two keys", s: situation{keys: []AccessKey{old, key(k2, 0, Inactive)}}, code: LimitExceeded, key: k2},
+		{name: "two keys", s: situation{keys: []AccessKey{old, key(k2, 0, Inactive)}}, code: LimitExceeded, key: k1 + " (Active, 80 days old), " + k2 + " (Inactive, 0 days old)"},
 		{name: "three keys", s: situation{keys: []AccessKey{old, made(0), key(k3, 0, Active)}}, code: LimitExceeded, key: k3},
 
 		{name: "another user's secret", s: situation{secret: secret(VersionID("bob", k3))}, code: SecretInUse},
@@ -112,7 +116,7 @@ func TestDecide(t *testing.T) {
 		{name: "one key, nothing delivered", s: situation{keys: []AccessKey{old}}, want: makeKey},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.s.now, c.s.userName, c.s.secretID = now, "ada", "iamkeys/ada/access-key"
+			c.s.now, c.s.userName, c.s.secretID = now, "ada", cmp.Or(c.s.secretID, "iamkeys/ada/access-key")
 			d := decide(c.s)
 			if d.verdict != c.want || d.verdict == refused && CodeOf(d.err) != c.code {
 				t.Fatalf("got verdict %d (%v), want %d (%s)", d.verdict, d.err, c.want, c.code)

@@ -40,7 +40,7 @@ func (in DeleteInput) Validate() error {
 	if err := checkUserKey(in.UserName, in.AccessKeyID); err != nil {
 		return err
 	}
-	return checkReplacedBy(in.AccessKeyID, in.ReplacedBy, in.SecretID)
+	return checkReplacedBy(in.ReplacedBy, in.SecretID)
 }
 
 // Run deletes the key. It re-reads the status and refuses, in this order: an

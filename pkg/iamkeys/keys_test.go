@@ -147,6 +147,10 @@ func TestDeactivate(t *testing.T) {
 		{"never used, young", one(7*day-time.Second, -1), iamkeys.KeyInUse},
 		{"never used, old enough", one(7*day, -1), ""},
 		{"a person insists", with(one(90*day, 0), func(_ *iamkeystest.Account, in *iamkeys.DeactivateInput) { in.QuietHours = new(0) }), ""},
+		{"a person insists, and IAM's clock is ahead of ours", with(one(90*day, -time.Minute), func(a *iamkeystest.Account, in *iamkeys.DeactivateInput) {
+			a.UsedAgo(in.AccessKeyID, -time.Minute, "s3", "")
+			in.QuietHours = new(0)
+		}), ""},
 		{"a shorter window asked for", with(one(90*day, 25*time.Hour), func(_ *iamkeystest.Account, in *iamkeys.DeactivateInput) { in.QuietHours = new(24) }), ""},
 		{"a longer window asked for", with(one(90*day, 10*day), func(_ *iamkeystest.Account, in *iamkeys.DeactivateInput) { in.QuietHours = new(480) }), iamkeys.KeyInUse},
 		{"no such key", func(*iamkeystest.Account) iamkeys.DeactivateInput {
@@ -164,6 +168,9 @@ func TestDeactivate(t *testing.T) {
 		}), iamkeys.NotReplaced},
 		{"replaced by a key that is gone", with(pair(iamkeys.Active, true, 10*day, 9*day, "s3"), func(a *iamkeystest.Account, in *iamkeys.DeactivateInput) {
 			a.DeleteKey(user, in.ReplacedBy)
+		}), iamkeys.NotReplaced},
+		{"replaced by itself", with(pair(iamkeys.Active, true, 10*day, 9*day, "s3"), func(_ *iamkeystest.Account, in *iamkeys.DeactivateInput) {
+			in.ReplacedBy, in.SecretID = in.AccessKeyID, ""
 		}), iamkeys.NotReplaced},
 		{"the replacing key was never used", pair(iamkeys.Active, true, 10*day, 0, ""), iamkeys.NotAdopted},
 		{"only the probe used it", pair(iamkeys.Active, true, 10*day, 10*day-time.Minute, "sts"), iamkeys.NotAdopted},
@@ -388,10 +395,9 @@ func TestValidate(t *testing.T) {
 		{iamkeys.DeactivateInput{UserName: "a", AccessKeyID: id, QuietHours: new(8761)}, "quietHours"},
 		{iamkeys.DeactivateInput{UserName: "a", AccessKeyID: id, QuietHours: new(8760)}, ""},
 		{iamkeys.DeactivateInput{UserName: "a", AccessKeyID: id, ReplacedBy: "x"}, "replacedBy"},
-		{iamkeys.DeactivateInput{UserName: "a", AccessKeyID: id, ReplacedBy: id}, "replacedBy"},
 		{iamkeys.DeactivateInput{UserName: "a", AccessKeyID: id, SecretID: "iamkeys/x"}, "secretId"},
 		{iamkeys.ActivateInput{UserName: "a", AccessKeyID: strings.Repeat("A", 129)}, "accessKeyId"},
-		{iamkeys.DeleteInput{UserName: "a", AccessKeyID: id, ReplacedBy: id}, "replacedBy"},
+		{iamkeys.DeleteInput{UserName: "a", AccessKeyID: id, ReplacedBy: "x"}, "replacedBy"},
 	} {
 		err := c.in.Validate()
 		if c.field == "" && err != nil || c.field != "" && (iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), c.field)) {

@@ -100,9 +100,13 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if owner, ok := user.Tag(o.OwnerTag); ok {
 		r.Owner = text(owner)
 	}
-	old, err := oldKey(s, in.AccessKeyID)
-	if err != nil {
-		return r, err
+	var old AccessKey // the key named, else the oldest Active one, if there is one
+	if in.AccessKeyID != "" {
+		if old, err = findOwn(s.keys, s.userName, in.AccessKeyID); err != nil {
+			return r, err
+		}
+	} else if active := activeKeys(s.keys); len(active) > 0 {
+		old = active[0]
 	}
 	s.replaces = old.AccessKeyID
 	start, newKey, err := o.start(s, old, in.AccessKeyID != "")
@@ -113,17 +117,6 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	return r, nil
 }
 
-// oldKey gives the key to replace: the one named, else the oldest Active one.
-func oldKey(s situation, named string) (AccessKey, error) {
-	if named != "" {
-		return findOwn(s.keys, s.userName, named)
-	}
-	if keys := activeKeys(s.keys); len(keys) > 0 {
-		return keys[0], nil
-	}
-	return AccessKey{}, refuse(AmbiguousKeys, "User %s has no Active access key to rotate. Its keys: %s.", s.userName, describe(s.keys))
-}
-
 func activeKeys(keys []AccessKey) []AccessKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(k AccessKey) bool { return k.Status != Active })
 }
@@ -131,22 +124,29 @@ func activeKeys(keys []AccessKey) []AccessKey {
 // start says where the rotation of the old key starts, by create's decision, and
 // which key replaces it if that one is delivered already.
 func (o Plan) start(s situation, old AccessKey, named bool) (start Start, newKey string, err error) {
-	d := decide(s)
+	d, active := decide(s), activeKeys(s.keys)
+	full := CodeOf(d.err) == LimitExceeded
 	switch {
 	case d.verdict == reuse && old.Status == Active:
 		return StartDeactivate, d.key.AccessKeyID, nil
 	case d.verdict == reuse:
 		return StartSoak, d.key.AccessKeyID, nil
-	case d.verdict == refused && CodeOf(d.err) != LimitExceeded:
+	case full && old.Status != Active && len(active) == 1 && s.secret.delivers(s.userName, active[0].AccessKeyID):
+		return StartSoak, active[0].AccessKeyID, nil // the Inactive key is the younger one
+	case d.verdict == refused && (named || !full || len(active) == 1):
 		return "", "", d.err
-	case old.Status != Active, d.verdict == refused && !named && len(activeKeys(s.keys)) > 1:
+	case len(active) == 0 && !named:
+		return "", "", refuse(AmbiguousKeys, "User %s has no Active access key to rotate. Its keys: %s.", s.userName, describe(s.keys))
+	case old.Status != Active, d.verdict == refused:
 		return "", "", refuse(AmbiguousKeys, "Which key of user %s to rotate cannot be told, since secret %s delivers none of them as the newer one: %s. Deactivate and delete the one that nobody uses.",
 			s.userName, s.secretID, describe(s.keys))
-	case d.verdict == refused:
-		return "", "", d.err
 	}
 	return StartCreate, "", nil
 }
+
+// Check holds the defaults to the bounds of an input's waits, so that a stack
+// whose parameters contradict each other says so before it plans anything.
+func (o Plan) Check() error { return o.waits(&Rotation{}, PlanInput{}) }
 
 // waits resolves the numbers and holds them to their bounds.
 func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
@@ -172,8 +172,8 @@ func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
 	switch {
 	case poll > wait*24:
 		return refuse(InvalidInput, "pollHours must not be longer than maxWaitDays; got %d hours and %d days.", poll, wait)
-	case wait+soak > maxDays:
-		return refuse(InvalidInput, "maxWaitDays and soakDays must be %d days at most together; got %d and %d.", maxDays, wait, soak)
+	case r.Polls*poll+soak*24 > maxDays*24:
+		return refuse(InvalidInput, "maxWaitDays, in whole pollHours, and soakDays must be %d days at most together; got %d days in %d polls of %d hours, and %d days.", maxDays, wait, r.Polls, poll, soak)
 	case r.Polls > maxPolls:
 		return refuse(InvalidInput, "pollHours must be longer: %d days of waiting at %d hours are %d polls, and a workflow holds %d.", wait, poll, r.Polls, maxPolls)
 	}

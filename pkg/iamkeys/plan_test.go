@@ -69,6 +69,14 @@ func TestPlan(t *testing.T) {
 		{"an Inactive key named, the Active one not delivered", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			k := pair(a, iamkeys.Inactive, iamkeys.Active, false)
 			return iamkeys.PlanInput{UserName: user, AccessKeyID: k.old}, k
+		}, "", iamkeys.LimitExceeded},
+		{"a younger Inactive key named, the Active one delivered", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
+			k := pair(a, iamkeys.Active, iamkeys.Inactive, false)
+			a.Deliver(secret, user, k.old)
+			return iamkeys.PlanInput{UserName: user, AccessKeyID: k.young}, keys{old: k.young, young: k.old}
+		}, iamkeys.StartSoak, ""},
+		{"two Inactive keys", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
+			return iamkeys.PlanInput{UserName: user}, pair(a, iamkeys.Inactive, iamkeys.Inactive, false)
 		}, "", iamkeys.AmbiguousKeys},
 		{"an Inactive key named, the only one", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			k := keys{old: a.AddKey(user, 80*day)}
@@ -101,6 +109,15 @@ func TestPlan(t *testing.T) {
 			a.Deliver(secret, user, k.old)
 			a.ScheduleDeletion(secret)
 			return iamkeys.PlanInput{UserName: user}, k
+		}, "", iamkeys.SecretUnavailable},
+		{"no key, and a secret scheduled for deletion", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
+			a.PutSecret(secret, "somebody-elses-version-of-this-secret")
+			a.ScheduleDeletion(secret)
+			return iamkeys.PlanInput{UserName: user}, keys{}
+		}, "", iamkeys.SecretUnavailable},
+		{"the ARN of no secret", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
+			k := keys{old: a.AddKey(user, 80*day)}
+			return iamkeys.PlanInput{UserName: user, SecretID: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:iamkeys/x-AbCdEf"}, k
 		}, "", iamkeys.SecretUnavailable},
 		{"a secret outside the prefix", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			return iamkeys.PlanInput{UserName: user, SecretID: "elsewhere/x"}, keys{}
@@ -183,6 +200,9 @@ func TestPlanWaits(t *testing.T) {
 		{wait: 300, soak: 65, polls: 1200, remind: 600},
 		{wait: 300, soak: 66, field: "maxWaitDays"},
 		{wait: 366, field: "maxWaitDays"},
+		{poll: 100, wait: 25, soak: 340, polls: 6, remind: 3}, // six times 100 hours are 25 days
+		{poll: 101, wait: 25, soak: 340, field: "maxWaitDays"},
+		{poll: 4391, wait: 183, soak: 182, field: "maxWaitDays"},
 	} {
 		a := iamkeystest.NewAccount()
 		a.AddUser(user)

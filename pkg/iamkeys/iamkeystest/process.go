@@ -40,6 +40,9 @@ type Process struct {
 	Fault func(n int, action string) Fault
 	// Before runs before each call, outside of it: what others do meanwhile.
 	Before func(n int, action string)
+	// Wait runs in each call, before its effect, which a call whose context has
+	// ended by then does not have.
+	Wait func(ctx context.Context, action string)
 
 	Calls []string // the actions called, such as iam:ListAccessKeys
 
@@ -90,6 +93,9 @@ func (p *Process) call(ctx context.Context, action string, effect func() error) 
 	n := p.begin(action)
 	if p.Before != nil {
 		p.Before(n, action)
+	}
+	if p.Wait != nil {
+		p.Wait(ctx, action)
 	}
 	fault := None
 	if p.Fault != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -99,6 +100,9 @@ func (s *script) invoke(_ context.Context, function string, payload any) (any, e
 				return nil, fmt.Errorf("notify was told %v, want the message %q", e, want)
 			}
 		}
+		if e, ok := in["earlierError"].(map[string]any); ok && !reflect.DeepEqual(e, in["error"]) {
+			stage += " after " + e["name"].(string)
+		}
 		s.told = append(s.told, stage)
 		return map[string]any{"messageId": "1"}, nil
 	case "due":
@@ -171,7 +175,7 @@ func TestRotation(t *testing.T) {
 		},
 		"an error counts as a poll and is told by the reminder": {
 			script: script{answers: map[string][]string{"deactivate": {"AccessDenied", "KeyInUse", "KeyInUse", ""}}},
-			told:   "ready reminder-AccessDenied off done",
+			told:   "ready reminder-KeyInUse-after-AccessDenied off done",
 			passed: 4*hour + day,
 		},
 		"an error is told once": {
@@ -181,12 +185,17 @@ func TestRotation(t *testing.T) {
 		},
 		"an error after the reminder is told by off": {
 			script: script{answers: map[string][]string{"deactivate": {"KeyInUse", "KeyInUse", "Internal", ""}}},
-			told:   "ready reminder-KeyInUse off-Internal done",
+			told:   "ready reminder-KeyInUse off-after-Internal done",
 			passed: 4*hour + day,
 		},
 		"an error at the end is told, the last refusal is the end": {
 			script: script{answers: map[string][]string{"deactivate": {"KeyInUse", "NotAdopted", "KeyInUse", "Runtime.ExitError"}}},
 			told:   "ready reminder-NotAdopted failed-Runtime.ExitError",
+			want:   "KeyInUse", passed: 4 * hour,
+		},
+		"an error before the end is told with the last refusal": {
+			script: script{answers: map[string][]string{"deactivate": {"KeyInUse", "NotAdopted", "AccessDenied", "KeyInUse"}}},
+			told:   "ready reminder-NotAdopted failed-KeyInUse-after-AccessDenied",
 			want:   "KeyInUse", passed: 4 * hour,
 		},
 		"errors to the end": {
@@ -196,7 +205,7 @@ func TestRotation(t *testing.T) {
 		},
 		"the reminder fails": {
 			script: script{answers: map[string][]string{"deactivate": {"KeyInUse", "AccessDenied", "KeyInUse", ""}, "notify reminder": {"NotifyFailed"}}},
-			told:   "ready off-AccessDenied done",
+			told:   "ready off-after-AccessDenied done",
 			passed: 4*hour + day,
 		},
 		"the old key is gone": {
@@ -213,12 +222,12 @@ func TestRotation(t *testing.T) {
 		"the old key is said to be gone, but is listed": {
 			script: script{answers: map[string][]string{"deactivate": {"NoSuchEntity", ""}}, keys: []string{oldKey, newKey}},
 			called: "plan create notify-ready deactivate list deactivate notify-off delete notify-done",
-			told:   "ready off-NoSuchEntity done",
+			told:   "ready off-after-NoSuchEntity done",
 			passed: 2*hour + day,
 		},
 		"it alone is listed": {
 			script: script{answers: map[string][]string{"deactivate": {"NoSuchEntity", ""}}, keys: []string{oldKey}},
-			told:   "ready off-NoSuchEntity done",
+			told:   "ready off-after-NoSuchEntity done",
 			passed: 2*hour + day,
 		},
 		"so it stays to the end": {
@@ -228,7 +237,7 @@ func TestRotation(t *testing.T) {
 		},
 		"the list fails": {
 			script: script{answers: map[string][]string{"deactivate": {"NoSuchEntity", ""}, "list": {"Internal"}}},
-			told:   "ready off-Internal done",
+			told:   "ready off-after-Internal done",
 			passed: 2*hour + day,
 		},
 		"the list fails to the end": {

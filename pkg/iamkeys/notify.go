@@ -1,6 +1,7 @@
 package iamkeys
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,10 +39,11 @@ var stages = []Stage{StageReady, StageReminder, StageOff, StageDone, StageFailed
 // NotifyInput is what Notify takes: a stage with its rotation, and the error
 // there is to tell; or, for planned and started, with what is due.
 type NotifyInput struct {
-	Stage    Stage      `json:"stage"`
-	Rotation *Rotation  `json:"rotation,omitempty"`
-	Error    *StepError `json:"error,omitempty"`
-	Due      *DueOutput `json:"due,omitempty"`
+	Stage        Stage      `json:"stage"`
+	Rotation     *Rotation  `json:"rotation,omitempty"`
+	Error        *StepError `json:"error,omitempty"`        // the latest answer
+	EarlierError *StepError `json:"earlierError,omitempty"` // an unexpected error in the wait that no notice has told yet
+	Due          *DueOutput `json:"due,omitempty"`
 }
 
 // A StepError is an error as Step Functions caught it. Message may be Lambda's
@@ -86,7 +88,7 @@ func (o Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 	var m Message
 	switch {
 	case in.Rotation != nil:
-		m = o.rotationNotice(in.Stage, *in.Rotation, in.Error.plain())
+		m = o.rotationNotice(in.Stage, *in.Rotation, in.Error.plain(), in.EarlierError.plain())
 	case len(in.Due.Rotations) == 0:
 		return NotifyOutput{}, nil
 	default:
@@ -102,11 +104,12 @@ func (o Notify) Run(ctx context.Context, in NotifyInput) (NotifyOutput, error) {
 
 // A noticeJSON is the notice for machines.
 type noticeJSON struct {
-	Kind     string     `json:"kind"`
-	Stage    Stage      `json:"stage"`
-	Rotation *Rotation  `json:"rotation,omitempty"`
-	Error    *StepError `json:"error,omitempty"`
-	Due      *DueOutput `json:"due,omitempty"`
+	Kind         string     `json:"kind"`
+	Stage        Stage      `json:"stage"`
+	Rotation     *Rotation  `json:"rotation,omitempty"`
+	Error        *StepError `json:"error,omitempty"`
+	EarlierError *StepError `json:"earlierError,omitempty"`
+	Due          *DueOutput `json:"due,omitempty"`
 }
 
 func (n noticeJSON) bytes() []byte {
@@ -116,7 +119,10 @@ func (n noticeJSON) bytes() []byte {
 }
 
 // rotationNotice writes the notice of one rotation.
-func (o Notify) rotationNotice(stage Stage, r Rotation, cause *StepError) Message {
+func (o Notify) rotationNotice(stage Stage, r Rotation, cause, earlier *StepError) Message {
+	if earlier != nil && cause != nil && *earlier == *cause {
+		earlier = nil
+	}
 	headline, text := o.words(stage, r, cause)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n", capital(headline))
@@ -135,13 +141,18 @@ func (o Notify) rotationNotice(stage Stage, r Rotation, cause *StepError) Messag
 		fact("Error", cause.Name)
 	}
 	fmt.Fprintf(&b, "\n%s\n", text)
-	if cause != nil && cause.Message != "" {
-		fmt.Fprintf(&b, "\nThe last thing reported was %s:\n%s\n", cause.Name, fill("  ", cause.Message))
+	tell := func(introduction string, e *StepError) {
+		if e != nil {
+			fmt.Fprintf(&b, "\n%s\n", fill("", introduction+" "+e.Name+":"))
+			fmt.Fprintf(&b, "%s\n", fill("  ", cmp.Or(e.Message, "no details were given")))
+		}
 	}
+	tell("The last thing reported was", cause)
+	tell("Before that, an attempt to switch the old key off met", earlier)
 	return Message{
 		Subject: subject(fmt.Sprintf("IAM key rotation %s: %s", r.UserName, headline)),
 		Text:    b.String(),
-		JSON:    noticeJSON{Stage: stage, Rotation: &r, Error: cause}.bytes(),
+		JSON:    noticeJSON{Stage: stage, Rotation: &r, Error: cause, EarlierError: earlier}.bytes(),
 		Attributes: []Attribute{
 			{Name: "kind", Value: "rotation"},
 			{Name: "stage", Value: string(stage)},
@@ -157,15 +168,23 @@ func (o Notify) words(stage Stage, r Rotation, cause *StepError) (headline, text
 	by := func(seconds int) string {
 		return now.Add(time.Duration(seconds) * time.Second).UTC().Format("2006-01-02 15:04 MST")
 	}
+	// switchBy is the last moment to move to the new key: after it the old one
+	// cannot be idle for its quiet window before the wait ends.
+	switchBy := func(wait int) string {
+		if left := wait - r.QuietHours*3600; left > 0 {
+			return "by " + by(left) + " at the latest"
+		}
+		return "at once"
+	}
 	old, secret := value(r.AccessKeyID), value(r.SecretID)
-	stop := "To stop, stop the execution " + old + " of the rotation's state machine. Both keys then stay as they are."
+	stop := "To stop, stop the rotation's execution, which is named " + old + " unless somebody has named it otherwise. Both keys then stay as they are."
 	switch stage {
 	case StageReady:
 		return "the new key is ready", paragraphs(
 			"A new access key is in the current version of secret "+secret+". The old key still works, and so does the new one.",
-			fmt.Sprintf("What to do: let every consumer of %s read the secret again (those that read it at every start, or through credential_process with an Expiration, do so by themselves), until %s. Nobody needs to switch the old key off: that happens by itself once the old key has not been used for %d hours and the new one has been used.",
-				r.UserName, by(r.Polls*r.PollSeconds), r.QuietHours),
-			"If the old key is still in use then, it stays on, the rotation ends as failed, and you are told.",
+			fmt.Sprintf("What to do, %s: let every consumer of %s read the secret again (those that read it at every start, or through credential_process with an Expiration, do so by themselves). Nobody needs to switch the old key off: that happens by itself once the old key has not been used for %d hours and the new one has been used.",
+				switchBy(r.Polls*r.PollSeconds), r.UserName, r.QuietHours),
+			fmt.Sprintf("If that has not come about by %s, the old key stays on, the rotation ends as failed, and you are told.", by(r.Polls*r.PollSeconds)),
 			stop)
 	case StageReminder:
 		why := "the old key is still on."
@@ -181,8 +200,8 @@ func (o Notify) words(stage Stage, r Rotation, cause *StepError) (headline, text
 		}
 		return "half the time is over, the old key is still on", paragraphs(
 			"Half of the time for this rotation is over, and "+why,
-			fmt.Sprintf("What to do: find the consumer of %s and let it read secret %s again, until %s. After that the rotation ends as failed, and both keys stay Active.",
-				old, secret, by((r.Polls-r.RemindAtPoll)*r.PollSeconds)),
+			fmt.Sprintf("What to do, %s: find the consumer of %s and let it read secret %s again. The old key is switched off once it has not been used for %d hours; on %s the rotation ends as failed otherwise, and both keys stay Active.",
+				switchBy((r.Polls-r.RemindAtPoll)*r.PollSeconds), old, secret, r.QuietHours, by((r.Polls-r.RemindAtPoll)*r.PollSeconds)),
 			stop)
 	case StageOff:
 		return "the old key is switched off", paragraphs(
@@ -299,8 +318,8 @@ func dueNotice(stage Stage, due DueOutput) Message {
 	text := paragraphs("The scheduled rotation is in plan mode: it has started nothing and changed nothing. These are the keys that it would rotate.",
 		"To let it, set the stack's parameter RotationMode to apply. To rotate one of them now, start an execution of the rotation's state machine, named by the key's ID, with the input {\"userName\": ...}. To keep one out, remove its user's tag "+TagRotate+".")
 	if stage == StageStarted {
-		headline = plural(len(due.Rotations), "rotation was started", "rotations were started")
-		text = paragraphs("The scheduled rotation was asked to start these rotations, one execution each, named by the old key. Each sends its own notices.",
+		headline = plural(len(due.Rotations), "rotation is being started", "rotations are being started")
+		text = paragraphs("The scheduled rotation starts these rotations now, one execution each, named by the old key. Each sends its own notices.",
 			"To stop one, stop its execution; until the old key is switched off, that changes nothing for its consumers.")
 	}
 	var b strings.Builder

@@ -69,11 +69,16 @@ func TestNotices(t *testing.T) {
 		Coverage:      iamkeys.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
 	}
 	inUse := "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, created 2026-08-01T09:00:00Z: idle for 1 h, less than the quiet window of 168 h."
+	short := *rotation(iamkeys.StartDeactivate)
+	short.QuietHours = 360 // as long as what is left after the reminder
 	for name, in := range map[string]iamkeys.NotifyInput{
 		"ready":                   {Stage: iamkeys.StageReady, Rotation: rotation(iamkeys.StartDeactivate)},
 		"reminder-in-use":         {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
 		"reminder-not-adopted":    {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
 		"reminder-error":          {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-error-earlier":  {Stage: iamkeys.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse), EarlierError: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-short":          {Stage: iamkeys.StageReminder, Rotation: &short, Error: caused("KeyInUse", inUse), EarlierError: caused("KeyInUse", inUse)},
+		"off-error-earlier":       {Stage: iamkeys.StageOff, Rotation: rotation(iamkeys.StartSoak), EarlierError: &iamkeys.StepError{Name: "States.Timeout"}},
 		"off":                     {Stage: iamkeys.StageOff, Rotation: rotation(iamkeys.StartSoak)},
 		"done":                    {Stage: iamkeys.StageDone, Rotation: rotation(iamkeys.StartSoak)},
 		"failed-plan":             {Stage: iamkeys.StageFailed, Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,14 +17,16 @@ import (
 // decode decodes one JSON object into *in, a struct. It is stricter than
 // encoding/json: field names must be known, spelled in the right letter case and
 // appear once, at any depth, and nothing may follow. A null counts as an absent
-// field. What it refuses is InvalidInput, naming the field and what is accepted.
+// field; an empty string does not, since whoever sends one for a field that may be
+// absent has lost what was to stand there, maybe a guard. What it refuses is
+// InvalidInput, naming the field and what is accepted.
 func decode(event []byte, in any) error {
 	t := reflect.TypeOf(in).Elem()
 	if len(bytes.TrimSpace(event)) == 0 {
 		return invalid("The input is empty; it must be %s.", accepted(t))
 	}
 	d := json.NewDecoder(bytes.NewReader(event))
-	if err := check(d, t, ""); err != nil {
+	if err := check(d, t, "", false); err != nil {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
@@ -35,8 +38,9 @@ func decode(event []byte, in any) error {
 	return nil
 }
 
-// check reads one value from d and refuses it unless it fits t.
-func check(d *json.Decoder, t reflect.Type, path string) error {
+// check reads one value from d and refuses it unless it fits t. Of a field that may
+// be absent, an empty string is refused too.
+func check(d *json.Decoder, t reflect.Type, path string, optional bool) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -48,6 +52,9 @@ func check(d *json.Decoder, t reflect.Type, path string) error {
 		}
 		if err := json.Unmarshal(value, reflect.New(t).Interface()); err != nil {
 			return invalid("%s must be %s.", subject(path), accepted(t))
+		}
+		if optional && string(value) == `""` {
+			return invalid("%s must not be empty; leave it out if there is none.", path)
 		}
 		return nil
 	}
@@ -67,7 +74,7 @@ func check(d *json.Decoder, t reflect.Type, path string) error {
 	var seen []string
 	for n := 0; d.More(); n++ {
 		if !fields {
-			if err := check(d, t.Elem(), fmt.Sprintf("%s[%d]", path, n)); err != nil {
+			if err := check(d, t.Elem(), fmt.Sprintf("%s[%d]", path, n), false); err != nil {
 				return err
 			}
 			continue
@@ -78,7 +85,7 @@ func check(d *json.Decoder, t reflect.Type, path string) error {
 		}
 		name, _ := token.(string)
 		inner := strings.TrimPrefix(path+"."+name, ".")
-		of, known := fieldsOf(t)[name]
+		f, known := fieldsOf(t)[name]
 		switch {
 		case !known:
 			return invalid("%s is not a field here; accepted are %s.", shorten(inner), strings.Join(names(t), ", "))
@@ -86,7 +93,7 @@ func check(d *json.Decoder, t reflect.Type, path string) error {
 			return invalid("%s is there twice.", inner)
 		}
 		seen = append(seen, name)
-		if err := check(d, of, inner); err != nil {
+		if err := check(d, f.Type, inner, strings.HasSuffix(f.Tag.Get("json"), ",omitempty")); err != nil {
 			return err
 		}
 	}
@@ -102,30 +109,23 @@ var (
 )
 
 // fieldsOf gives the JSON fields of a struct type.
-func fieldsOf(t reflect.Type) map[string]reflect.Type {
-	fields := map[string]reflect.Type{}
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	fields := map[string]reflect.StructField{}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":
-			for name, t := range fieldsOf(f.Type) {
-				fields[name] = t
-			}
+			maps.Copy(fields, fieldsOf(f.Type))
 		case f.IsExported() && name != "-" && name != "":
-			fields[name] = f.Type
+			fields[name] = f
 		}
 	}
 	return fields
 }
 
 func names(t reflect.Type) []string {
-	var result []string
-	for name := range fieldsOf(t) {
-		result = append(result, name)
-	}
-	slices.Sort(result)
-	return result
+	return slices.Sorted(maps.Keys(fieldsOf(t)))
 }
 
 // accepted says in words what a type takes.

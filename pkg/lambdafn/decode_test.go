@@ -24,6 +24,7 @@ type whole struct {
 	UserName string         `json:"userName"`
 	Hours    *int           `json:"hours,omitempty"`
 	Force    bool           `json:"force,omitempty"`
+	Note     string         `json:"note,omitempty"`
 	AsOf     *time.Time     `json:"asOf,omitempty"`
 	Part     *part          `json:"part,omitempty"`
 	Parts    []part         `json:"parts,omitempty"`
@@ -37,12 +38,13 @@ func TestDecode(t *testing.T) {
 		event string
 		want  whole
 	}{
-		"one field":     {`{"userName":"alice"}`, whole{UserName: "alice"}},
-		"embedded":      {`{"owner":"team"}`, whole{embedded: embedded{"team"}}},
-		"nothing":       {` {} `, whole{}},
-		"null is none":  {`{"userName":null,"hours":null,"force":null,"asOf":null,"part":null,"parts":null,"counts":null}`, whole{}},
-		"every field":   {`{"hours":3,"force":true,"asOf":"2026-11-23T06:00:00Z","part":{"name":"p","count":3},"parts":[{"name":"q"}],"counts":{"a":3}}`, whole{Hours: &three, Force: true, AsOf: &asOf, Part: &part{"p", &three}, Parts: []part{{Name: "q"}}, Counts: map[string]int{"a": 3}}},
-		"escaped names": {`{"user\u004eame":"alice"}`, whole{UserName: "alice"}},
+		"one field":               {`{"userName":"alice"}`, whole{UserName: "alice"}},
+		"embedded":                {`{"owner":"team"}`, whole{embedded: embedded{"team"}}},
+		"nothing":                 {` {} `, whole{}},
+		"null is none":            {`{"userName":null,"hours":null,"force":null,"asOf":null,"part":null,"parts":null,"counts":null}`, whole{}},
+		"every field":             {`{"hours":3,"force":true,"asOf":"2026-11-23T06:00:00Z","part":{"name":"p","count":3},"parts":[{"name":"q"}],"counts":{"a":3}}`, whole{Hours: &three, Force: true, AsOf: &asOf, Part: &part{"p", &three}, Parts: []part{{Name: "q"}}, Counts: map[string]int{"a": 3}}},
+		"empty, and not optional": {`{"userName":""}`, whole{}},
+		"escaped names":           {`{"user\u004eame":"alice"}`, whole{UserName: "alice"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -62,6 +64,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"empty body":             {``, "The input is empty; it must be a JSON object with the fields asOf"},
 		"blank body":             {" \n", "The input is empty"},
 		"null":                   {`null`, "The input must be a JSON object"},
+		"empty and optional":     {`{"note":""}`, "note must not be empty; leave it out if there is none"},
 		"a string":               {`"alice"`, "The input must be a JSON object"},
 		"an array":               {`[]`, "The input must be a JSON object"},
 		"a number":               {`1`, "The input must be a JSON object"},
@@ -71,7 +74,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a comma too many":       {`{"userName":"alice",}`, "not JSON"},
 		"two values":             {`{} {}`, "more than one JSON value"},
 		"trailing bracket":       {`{}]`, "more than one JSON value"},
-		"unknown field":          {`{"user":"alice"}`, `"user" is not a field here; accepted are asOf, counts, force, hours, owner, part, parts, userName`},
+		"unknown field":          {`{"user":"alice"}`, `"user" is not a field here; accepted are asOf, counts, force, hours, note, owner, part, parts, userName`},
 		"wrong letter case":      {`{"username":"alice"}`, `"username" is not a field here`},
 		"Go's name":              {`{"UserName":"alice"}`, `"UserName" is not a field here`},
 		"a hidden field":         {`{"Hidden":"x"}`, `"Hidden" is not a field here`},

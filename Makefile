@@ -17,7 +17,7 @@ GOARCH = $(patsubst x86_64,amd64,$(ARCH))
 # Lambda runs Linux. The local cloud sets its own system: there the functions run
 # as processes of this machine.
 BUILD_OS ?= linux
-# Without the dependencies of the Python environments in .localcloud.
+# gofmt would walk .localcloud too, and what Python packages bring there.
 SOURCES = functions localcloud pkg statemachines
 
 .PHONY: test demo cloud invoke build deploy bench defects

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -98,11 +99,11 @@ func (c *Cloud) benchBinaries(ctx context.Context, w io.Writer) error {
 		var ours, others []time.Duration
 		for range starts {
 			for path, all := range map[string]*[]time.Duration{binary: &ours, hello: &others} {
-				took, err := toFirstPoll(ctx, path, env)
+				m, err := measure(ctx, path, env, "")
 				if err != nil {
 					return err
 				}
-				*all = append(*all, took)
+				*all = append(*all, m.start)
 			}
 		}
 		limit := bootstrapLimit
@@ -119,22 +120,42 @@ func (c *Cloud) benchBinaries(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// toFirstPoll starts a function's binary and returns the time until it asks the
-// runtime API for its first invocation.
-func toFirstPoll(ctx context.Context, binary string, env []string) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+// A measured start of a function's binary.
+type measured struct {
+	start  time.Duration // from the process's start to its first poll of the runtime API
+	took   time.Duration // from there to the answer
+	peak   string        // MiB of resident memory
+	answer []byte
+	log    string
+}
+
+// measure starts a function's binary behind a runtime API of its own. With an
+// event it runs until the event is answered, without one until it asks for one.
+func measure(ctx context.Context, binary string, env []string, event string) (m measured, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute) // as long as an invocation may take
 	defer cancel()
-	polled := make(chan time.Time, 1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
 	if err != nil {
-		return 0, fmt.Errorf("opening a runtime API: %w", err)
+		return m, fmt.Errorf("opening a runtime API: %w", err)
 	}
+	var once sync.Once
+	polled, answered := make(chan time.Time, 1), make(chan []byte, 1)
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case polled <- time.Now():
-		default:
+		if r.Method == http.MethodPost {
+			body, _ := io.ReadAll(r.Body)
+			answered <- body
+			w.WriteHeader(http.StatusAccepted)
+			return
 		}
-		<-r.Context().Done() // there is no invocation
+		first := false
+		once.Do(func() { first = true; polled <- time.Now() })
+		if !first || event == "" {
+			<-r.Context().Done() // there is no invocation, or no second one
+			return
+		}
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", fmt.Sprintf("bench-%d", time.Now().UnixNano()))
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(15*time.Minute).UnixMilli()))
+		_, _ = io.WriteString(w, event)
 	})}
 	go s.Serve(l) // ends with Close
 	defer s.Close()
@@ -145,18 +166,30 @@ func toFirstPoll(ctx context.Context, binary string, env []string) (time.Duratio
 	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("starting %s: %w", binary, err)
+		return m, fmt.Errorf("starting %s: %w", binary, err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	var first time.Time
 	select {
-	case at := <-polled:
-		cancel()
-		<-ended
-		return at.Sub(began), nil
+	case first = <-polled:
+		m.start = first.Sub(began)
 	case err := <-ended:
-		return 0, fmt.Errorf("%s ended before its first poll: %w\n%s", binary, err, out.String())
+		return m, fmt.Errorf("%s ended before its first poll (%v)\n%s", binary, err, out.String())
 	}
+	if event != "" {
+		select {
+		case m.answer = <-answered:
+			m.took = time.Since(first)
+			m.peak, err = peakMemory(cmd.Process.Pid)
+		case err := <-ended:
+			return m, fmt.Errorf("%s ended before its answer (%v)\n%s", binary, err, out.String())
+		}
+	}
+	cancel()
+	<-ended
+	m.log = out.String()
+	return m, err
 }
 
 // benchCalls counts the AWS calls of each operation on the deployed stack.

@@ -9,8 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -173,7 +173,7 @@ func (c *Cloud) benchAuditOn(ctx context.Context, w io.Writer, server string, us
 	}
 	defer func() { err = errors.Join(err, b.stop()) }()
 	b.calls()
-	took, peak, answer, err := c.runAudit(ctx, b.endpoint)
+	m, answer, err := c.runAudit(ctx, b.endpoint)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (c *Cloud) benchAuditOn(ctx context.Context, w io.Writer, server string, us
 		over = "  OVER BUDGET"
 	}
 	findings := answer.New + answer.Open
-	fmt.Fprintf(w, "  %-14s %6d %7d %8d %8.1f %12.0f %9d%s\n", server, users, calls, budget, took.Seconds(), float64(peak)/(1<<20), findings, over)
+	fmt.Fprintf(w, "  %-14s %6d %7d %8d %8.1f %12s %9d%s\n", server, users, calls, budget, m.took.Seconds(), m.peak, findings, over)
 	fmt.Fprintf(w, "    %v\n", by)
 
 	began := time.Now()
@@ -208,84 +208,40 @@ func (c *Cloud) benchAuditOn(ctx context.Context, w io.Writer, server string, us
 	return nil
 }
 
-// runAudit starts the audit's binary, hands it one invocation and returns how
-// long that took, the process's peak resident memory in bytes, and its answer.
-func (c *Cloud) runAudit(ctx context.Context, endpoint string) (took time.Duration, peak int64, answer struct{ New, Open int }, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
-	defer cancel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, 0, answer, fmt.Errorf("opening a runtime API: %w", err)
-	}
-	var given sync.Once
-	var began time.Time
-	answered := make(chan []byte, 1)
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			body, _ := io.ReadAll(r.Body)
-			answered <- body
-			w.WriteHeader(http.StatusAccepted)
-			return
-		}
-		first := false
-		given.Do(func() { first = true })
-		if !first {
-			<-r.Context().Done() // there is no second invocation
-			return
-		}
-		w.Header().Set("Lambda-Runtime-Aws-Request-Id", "bench-"+strconv.FormatInt(time.Now().UnixNano(), 36))
-		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(15*time.Minute).UnixMilli(), 10))
-		began = time.Now()
-		_, _ = io.WriteString(w, `{"notify": "always"}`)
-	})}
-	go s.Serve(l) // ends with Close
-	defer s.Close()
-
-	var out strings.Builder
-	cmd := exec.CommandContext(ctx, filepath.Join(c.Dir, "build", "AuditFunction", "bootstrap"))
-	cmd.Env = []string{
-		"AWS_LAMBDA_RUNTIME_API=" + l.Addr().String(), "AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=" + region,
+// runAudit measures one invocation of the audit's binary.
+func (c *Cloud) runAudit(ctx context.Context, endpoint string) (m measured, answer struct{ New, Open int }, err error) {
+	m, err = measure(ctx, filepath.Join(c.Dir, "build", "AuditFunction", "bootstrap"), []string{
+		"AWS_ENDPOINT_URL=" + endpoint, "AWS_REGION=" + region,
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256",
 		"ACCOUNT_ID=123456789012", "NOTIFICATION_TOPIC_ARN=arn:aws:sns:" + region + ":123456789012:bench", "NOTIFY=always", "REPORT_BUCKET=bench",
 		"MAX_AGE_DAYS=90", "WARN_AGE_DAYS=75", "UNUSED_DAYS=45", "LINGER_DAYS=90", "MAX_WAIT_DAYS=30", "OWNER_TAG=owner", "REPORT_WAIT_SECONDS=300",
+	}, `{"notify": "always"}`)
+	if err != nil {
+		return m, answer, err
 	}
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		return 0, 0, answer, fmt.Errorf("starting the audit: %w", err)
+	if err := json.Unmarshal(m.answer, &answer); err != nil || strings.Contains(string(m.answer), `"errorType"`) {
+		return m, answer, fmt.Errorf("the audit failed: %s\n%s", m.answer, m.log)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case body := <-answered:
-		took = time.Since(began)
-		peak, err = peakMemory(cmd.Process.Pid)
-		_ = cmd.Process.Kill()
-		<-ended
-		if err != nil {
-			return 0, 0, answer, err
-		}
-		if err := json.Unmarshal(body, &answer); err != nil || strings.Contains(string(body), `"errorType"`) {
-			return 0, 0, answer, fmt.Errorf("the audit failed: %s\n%s", body, out.String())
-		}
-		return took, peak, answer, nil
-	case err := <-ended:
-		return 0, 0, answer, fmt.Errorf("the audit ended: %w\n%s", err, out.String())
-	}
+	return m, answer, nil
 }
 
 // peakMemory gives the most resident memory that a running process has had, in
-// bytes. Linux's usage of an ended child would count what it was forked from, too.
-func peakMemory(pid int) (int64, error) {
+// MiB; only Linux tells. Its usage of an ended child would count what it was
+// forked from, too.
+func peakMemory(pid int) (string, error) {
+	if runtime.GOOS != "linux" {
+		return "unknown", nil
+	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, fmt.Errorf("reading the memory of the audit: %w", err)
+		return "", fmt.Errorf("reading the memory of the audit: %w", err)
 	}
 	_, after, _ := strings.Cut(string(status), "VmHWM:")
 	kib, err := strconv.ParseInt(strings.Fields(after + " ?")[0], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("reading the memory of the audit: %w", err)
+		return "", fmt.Errorf("reading the memory of the audit: %w", err)
 	}
-	return kib << 10, nil
+	return fmt.Sprintf("%.0f", float64(kib)/1024), nil
 }
 
 // naiveWalk asks for every user, every user's keys and every key's last use, one

@@ -307,15 +307,19 @@ func (c *Cloud) showRefusal(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// rotate runs a rotation and prints its notices as they come. When adopt is
-// true, the key's consumer takes the new key over once a notice says that it is
-// ready.
-func (c *Cloud) rotate(ctx context.Context, w io.Writer, input, executionName string, adopt bool) (Execution, error) {
+// rotate runs a rotation and prints its notices as they come, the mail of one
+// stage in full. When adopt is true, the key's consumer takes the new key over
+// once a notice says that it is ready.
+func (c *Cloud) rotate(ctx context.Context, w io.Writer, input, executionName, inFull string, adopt bool) (Execution, error) {
 	c.Forget()
 	var failed error
 	c.OnPublish(func(notice Message) {
+		stage := notice.Attributes["stage"]
 		showNotice(w, notice)
-		if notice.Attributes["stage"] != "ready" || !adopt {
+		if stage == inFull {
+			showMail(w, notice, "")
+		}
+		if stage != "ready" || !adopt {
 			return
 		}
 		arn, err := c.adopt(ctx, notice)
@@ -378,7 +382,7 @@ func (c *Cloud) showRotation(ctx context.Context, w io.Writer) error {
 		showNotice(w, notice)
 	}
 	input := fmt.Sprintf(`{"userName": %q}`, demoRotationUser)
-	e, err := c.rotate(ctx, w, input, demoRotationKey, true)
+	e, err := c.rotate(ctx, w, input, demoRotationKey, "ready", true)
 	if err != nil {
 		return err
 	}
@@ -390,7 +394,7 @@ func (c *Cloud) showRotation(ctx context.Context, w io.Writer) error {
 
 func (c *Cloud) showRotationRefused(ctx context.Context, w io.Writer) error {
 	input := fmt.Sprintf(`{"userName": %q, "maxWaitDays": 3}`, demoInUseUser)
-	e, err := c.rotate(ctx, w, input, demoInUseKey, false)
+	e, err := c.rotate(ctx, w, input, demoInUseKey, "failed", false)
 	if err != nil {
 		return err
 	}

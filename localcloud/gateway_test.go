@@ -90,6 +90,27 @@ func TestGateway(t *testing.T) {
 		t.Errorf("published %+v", m)
 	}
 
+	t.Run("recorded before it is answered", func(t *testing.T) {
+		for name, plant := range map[string]func(){
+			"forwarded": func() {},
+			"a fault":   func() { g.Fail(Fault{Action: "sns:Publish", Status: 400, Code: "No", Message: "no", Effect: true}) },
+		} {
+			g.Forget()
+			plant()
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=Publish&Message=m"))
+			r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+"/sns/aws4_request, Signature=none")
+			answered := false
+			g.functions().ServeHTTP(watched{httptest.NewRecorder(), func() {
+				answered = true
+				if len(g.Calls()) != 1 || len(g.Published()) != 1 {
+					t.Errorf("%s: when its answer leaves, the calls are %v and the messages %v", name, g.Calls(), g.Published())
+				}
+			}}, r)
+			if !answered {
+				t.Errorf("%s: there was no answer", name)
+			}
+		}
+	})
 	t.Run("faults", func(t *testing.T) {
 		g.Forget()
 		g.Fail(Fault{Action: "secretsmanager:DescribeSecret", Skip: 1, Status: 400, Code: "ThrottlingException", Message: "slower"})
@@ -147,6 +168,17 @@ func TestGateway(t *testing.T) {
 			t.Errorf("got %v, and moto was reached %d times", err, len(*atMoto)-before)
 		}
 	})
+}
+
+// watched calls a function when an answer begins to leave.
+type watched struct {
+	http.ResponseWriter
+	leaving func()
+}
+
+func (w watched) WriteHeader(status int) {
+	w.leaving()
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // TestUserKeysAreQuestioned: a request to ministack that a user's key signed

@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -68,7 +69,9 @@ func consumer() (isConsumer bool, err error) {
 		if err != nil {
 			return true, err
 		}
-		if _, err := client.ListQueues(ctx, &sqs.ListQueuesInput{}); err != nil {
+		// With this very key: the client itself may have to read a newer one.
+		this := func(o *sqs.Options) { o.Credentials = credentials.StaticCredentialsProvider{Value: key} }
+		if _, err := client.ListQueues(ctx, &sqs.ListQueuesInput{}, this); err != nil {
 			fmt.Println("refused", key.AccessKeyID, err)
 		} else {
 			fmt.Println("ok", key.AccessKeyID)

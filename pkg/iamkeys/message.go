@@ -73,10 +73,11 @@ func subject(s string) string {
 	return s
 }
 
-// printable makes one line of untrusted text that does nothing but show: what
-// has no shape of its own (control characters, terminal escapes, marks that turn
-// the writing direction) becomes U+FFFD.
-func printable(s string) string {
+// Printable makes one line of untrusted text that does nothing but show. White
+// space of any kind, line ends too, becomes single spaces; whatever else has no
+// shape of its own (control characters, terminal escapes, marks that turn the
+// writing direction, invalid UTF-8) becomes U+FFFD.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsGraphic(r) {
 			return unicode.ReplacementChar
@@ -87,7 +88,7 @@ func printable(s string) string {
 
 // attributeText makes s fit for an attribute, at most 256 bytes.
 func attributeText(s string) string {
-	s = printable(s)
+	s = Printable(s)
 	for len(s) > 256 {
 		_, n := utf8.DecodeLastRuneInString(s)
 		s = s[:len(s)-n]

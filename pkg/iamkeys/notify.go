@@ -133,7 +133,7 @@ func (o Notify) rotationNotice(stage Stage, r Rotation, cause, earlier *StepErro
 	}
 	oldState, newState := states(stage, r, cause)
 	fact("User", r.UserName)
-	fact("Owner", printable(value(r.Owner)))
+	fact("Owner", Printable(value(r.Owner)))
 	fact("Old key", join(value(r.AccessKeyID), oldState))
 	fact("New key", join(value(r.NewAccessKeyID), newState))
 	fact("Secret", value(r.SecretID))
@@ -232,7 +232,7 @@ func (o Notify) failure(r Rotation, cause *StepError) (headline, text string) {
 	again := "Start the rotation again under another execution name when that is settled: it goes on from what it finds."
 	headline = "failed"
 	if name != "" {
-		headline = "failed with " + printable(string(name))
+		headline = "failed with " + Printable(string(name))
 	}
 	switch {
 	case r.Start == nil:
@@ -358,7 +358,7 @@ func owned(owner *string) string {
 	if owner == nil {
 		return ""
 	}
-	return ", owner " + printable(*owner)
+	return ", owner " + Printable(*owner)
 }
 
 // plain unwraps the message that Lambda writes for a function's error.
@@ -407,7 +407,7 @@ const mailWidth = 72
 func fill(indent, s string) string {
 	var b strings.Builder
 	width := 0
-	for _, word := range strings.Fields(printable(s)) {
+	for _, word := range strings.Fields(Printable(s)) {
 		switch {
 		case width == 0:
 			b.WriteString(indent)

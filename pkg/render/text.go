@@ -84,7 +84,7 @@ func Text(r iamkeys.Report, where string, limit int) []byte {
 			}
 		}
 	}
-	if more += r.Omitted; more > 0 {
+	if more > 0 {
 		m.line(0, "")
 		m.more(more, where)
 	}

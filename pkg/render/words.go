@@ -6,23 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"iamkeys/pkg/iamkeys"
 )
 
-// clean makes one printable line of untrusted text. White space of any kind, line
-// ends too, becomes single spaces; whatever else has no shape of its own (control
-// characters, terminal escapes, marks that turn the writing direction, invalid
-// UTF-8) becomes U+FFFD, so that it is seen and does nothing.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, strings.Join(strings.Fields(s), " "))
-}
+// clean makes one printable line of untrusted text.
+func clean(s string) string { return iamkeys.Printable(s) }
 
 // cleaned is clean for what may be missing; "" is.
 func cleaned(s *string) string {

@@ -590,16 +590,17 @@ func TestAuditHistoryExemptionEnds(t *testing.T) {
 	mustAudit(t, a, event(a))
 	equal(t, states(latest(t, a)), []string{"exempt overdue ci-deploy since 11-23 09:00"})
 	blind := func(p *iamkeystest.Process, _ *iamkeys.Audit) {
-		p.Fault = refuse("iam:GenerateCredentialReport", "iam:GetAccessKeyLastUsed")
+		p.Fault = refuse("iam:GenerateCredentialReport", "iam:ListAccessKeys")
 	}
 	for _, want := range []string{"exempt overdue ci-deploy since 11-23 09:00", "new overdue ci-deploy since 11-23 09:00"} {
 		a.Advance(8 * time.Hour)
-		mustAudit(t, a, event(a), blind)
+		_, _, _ = audit(a, event(a), blind) // which fails, since nobody could be examined
 		if got := states(latest(t, a)); !slices.Contains(got, want) {
 			t.Errorf("got %q, want %q in it", got, want)
 		}
 	}
-	if e := latest(t, a).Findings[0].Exemption; e == nil || e.Invalid == nil || *e.Invalid != "it has expired" {
+	overdue := slices.IndexFunc(latest(t, a).Findings, func(f iamkeys.Finding) bool { return f.Rule == iamkeys.Overdue })
+	if e := latest(t, a).Findings[overdue].Exemption; e == nil || e.Invalid == nil || *e.Invalid != "it has expired" {
 		t.Errorf("the exemption is %+v", e)
 	}
 }

@@ -98,8 +98,8 @@ type decision struct {
 	intent  intent
 }
 
-// decide says what create does. It is a pure function; its rows stand in the
-// order of the design's table, and the first match wins.
+// decide says what create does. It is a pure function: of its rows, in this order,
+// the first match wins.
 func decide(s situation) decision {
 	no := func(code Code, format string, args ...any) decision {
 		return decision{err: refuse(code, format, args...)}

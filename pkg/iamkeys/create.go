@@ -107,8 +107,8 @@ const (
 	undoWithin    = 30 * time.Second // for deleting a key and seeing it gone
 	lagWithin     = 20 * time.Second // for a key that was just made to be known to DeleteAccessKey
 
-	beginWithin = settleWithin + 2*sendWithin                // from the start until CreateAccessKey is sent
-	workWithin  = CreateTimeout - undoWithin - attemptWithin // from the start, of which the rest is for undoing
+	beginWithin = settleWithin + 2*sendWithin                  // from the start until CreateAccessKey is sent
+	workWithin  = CreateTimeout - undoWithin - 2*attemptWithin // from the start; the rest is for undoing, and to spare
 )
 
 // Run makes the key, or returns the one that the secret holds already.

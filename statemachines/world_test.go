@@ -61,8 +61,8 @@ var settings = sync.OnceValue(func() (s struct {
 
 // timeouts are the functions' timeouts in the template.
 var timeouts = map[string]time.Duration{
-	"list": 30 * time.Second, "create": iamkeys.CreateTimeout, "deactivate": 60 * time.Second, "delete": 60 * time.Second,
-	"plan": 60 * time.Second, "notify": 30 * time.Second, "due": 900 * time.Second,
+	"list": 60 * time.Second, "create": iamkeys.CreateTimeout, "deactivate": 60 * time.Second, "delete": 60 * time.Second,
+	"plan": 60 * time.Second, "notify": 60 * time.Second, "due": 900 * time.Second,
 }
 
 // substitutions name the functions as the template does.

@@ -56,7 +56,8 @@ func (s *Settings) Log() *slog.Logger { return logger() }
 // AWS gives the SDK's configuration, from the variables that Lambda and the
 // template set. The SDK's own way to find one, which also looks into files and
 // asks other services for credentials, makes every binary a megabyte larger for
-// what a function never has. An attempt at a call ends after 30 s at the latest.
+// what a function never has. An attempt at a call ends after 10 s, so that a function
+// hears of an AWS that does not answer, and can name it, before its own timeout.
 func (s *Settings) AWS() aws.Config {
 	env, err := config.NewEnvConfig()
 	switch {
@@ -70,7 +71,7 @@ func (s *Settings) AWS() aws.Config {
 	cfg := aws.Config{
 		Region:        env.Region,
 		Credentials:   aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return env.Credentials, nil }),
-		HTTPClient:    awshttp.NewBuildableClient().WithTimeout(30 * time.Second),
+		HTTPClient:    awshttp.NewBuildableClient().WithTimeout(10 * time.Second),
 		ConfigSources: []any{env}, // for AWS_ENDPOINT_URL_<service>, AWS_USE_FIPS_ENDPOINT and the like
 	}
 	if env.BaseEndpoint != "" { // AWS_ENDPOINT_URL; empty means AWS itself

@@ -12,15 +12,15 @@ import (
 
 // CreateIAM is what [Create] asks of IAM.
 type CreateIAM interface {
-	readIAM
+	PlanIAM
 	// CreateAccessKey makes a key, in one attempt: it has no idempotency token,
 	// so a retry could make a second one.
 	CreateAccessKey(ctx context.Context, userName string) (Credentials, error)
 	DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error
 }
 
-// readIAM is what create's decision is read from.
-type readIAM interface {
+// PlanIAM is what create's decision is read from, and all that [Plan] asks of IAM.
+type PlanIAM interface {
 	// GetUser gives the user with its tags, without AttachedPolicies. An unknown user is NoSuchEntity.
 	GetUser(ctx context.Context, userName string) (User, error)
 	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
@@ -158,7 +158,7 @@ func (o Create) Run(ctx context.Context, in CreateInput) (CreateOutput, error) {
 
 // readSituation reads what create decides on: the user and its tags, the keys,
 // the secret's versions, and last use where the decision asks for it.
-func readSituation(ctx context.Context, iam readIAM, secrets DescribeSecretsManager, names SecretNames, in CreateInput, now func() time.Time) (User, situation, error) {
+func readSituation(ctx context.Context, iam PlanIAM, secrets DescribeSecretsManager, names SecretNames, in CreateInput, now func() time.Time) (User, situation, error) {
 	user, err := iam.GetUser(ctx, in.UserName)
 	if err != nil {
 		return user, situation{}, err

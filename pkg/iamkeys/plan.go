@@ -34,9 +34,6 @@ const (
 	StartSoak       Start = "soak"       // the old key is Inactive
 )
 
-// PlanIAM is what [Plan] asks of IAM.
-type PlanIAM = readIAM
-
 // Plan resolves a rotation: which key, which secret, every number, and where to
 // start. It changes nothing, and refuses what create would refuse, by create's
 // own decision.

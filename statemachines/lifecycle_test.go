@@ -35,6 +35,8 @@ type functions struct {
 	dead   map[string]int // so many calls of this function die before they begin,
 	spared map[string]int // after so many that do not
 	called []string
+
+	meanwhile func(function string) // what others do before a call; nil for nothing
 }
 
 func (f *functions) handler(function string) lambda.Handler {
@@ -63,6 +65,9 @@ func (f *functions) handler(function string) lambda.Handler {
 
 func (f *functions) invoke(ctx context.Context, function string, payload any) (any, error) {
 	f.called = append(f.called, function)
+	if f.meanwhile != nil {
+		f.meanwhile(function)
+	}
 	switch {
 	case f.spared[function] > 0:
 		f.spared[function]--
@@ -222,6 +227,23 @@ func TestLifecycleDeletesOnlyItsOwn(t *testing.T) {
 	}
 	if out["created"].(map[string]any)["created"] != false || out["deactivated"] != nil || out["deleted"] != nil {
 		t.Errorf("got %v", out)
+	}
+}
+
+// If somebody deletes the new key meanwhile, nothing is left to be done by hand.
+func TestLifecycleKeyGone(t *testing.T) {
+	for _, before := range []string{"deactivate", "delete"} {
+		f := &functions{Account: iamkeystest.NewAccount()}
+		f.AddUser(aUser)
+		f.meanwhile = func(function string) {
+			if function == before {
+				f.DeleteKey(aUser, f.Made()[0].AccessKeyID)
+			}
+		}
+		out, failed := f.run(t, "lifecycle", `{"userName": "ci-deploy"}`)
+		if failed != nil || len(ids(out["afterDelete"])) > 0 {
+			t.Errorf("gone before %s: got %v, %v", before, out, failed)
+		}
 	}
 }
 

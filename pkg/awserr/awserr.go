@@ -94,7 +94,7 @@ func From(err error, action, resource string) error {
 	case iamkeys.InProgress:
 		result.Message = fmt.Sprintf("What %s gives is not there yet. Try again later.", action)
 	case iamkeys.Throttled:
-		result.Message = fmt.Sprintf("AWS throttled %s for %s to the end of the retries. Try again later.", action, resource)
+		result.Message = fmt.Sprintf("AWS throttled %s for %s. Try again later.", action, resource)
 	case iamkeys.AccessDenied:
 		result.Message = fmt.Sprintf("%s on %s is not permitted. Allow it in the function's policy, and the use of the KMS key where one encrypts it; a Deny, such as the one for users tagged iamkeys:protect, is meant to stay.", action, resource)
 	default:

@@ -183,7 +183,11 @@ func readSituation(ctx context.Context, iam PlanIAM, secrets DescribeSecretsMana
 	s.now = now()
 	for _, in := range s.secret.intents() {
 		for _, k := range s.suspects(in) {
-			if s.lastUsed[k.AccessKeyID], err = iam.GetAccessKeyLastUsed(ctx, k.AccessKeyID); err != nil {
+			s.lastUsed[k.AccessKeyID], err = iam.GetAccessKeyLastUsed(ctx, k.AccessKeyID)
+			if CodeOf(err) == NoSuchEntity {
+				return user, s, refuse(InProgress, "Access key %s of user %s was deleted meanwhile; another create may be clearing up. Try again.", k.AccessKeyID, s.userName)
+			}
+			if err != nil {
 				return user, s, err
 			}
 		}
@@ -310,8 +314,9 @@ func (o Create) mark(ctx context.Context, s situation) (mark, error) {
 		if outcomeUnknown(err) {
 			o.clear(ctx, m.secret, m.intent)
 		}
-		early := s.secret.ARN == "" && CodeOf(err) == NoSuchEntity // a new secret may not be known everywhere yet
-		if !early || !o.Now().Before(end) || o.Sleep(ctx, time.Second) != nil {
+		passes := outcomeUnknown(err) || CodeOf(err) == Throttled ||
+			s.secret.ARN == "" && CodeOf(err) == NoSuchEntity // a new secret may not be known everywhere yet
+		if !passes || !o.Now().Before(end) || o.Sleep(ctx, 2*time.Second) != nil {
 			return m, unavailable(err, s.secretID)
 		}
 	}
@@ -355,6 +360,8 @@ func (o Create) lostAnswer(ctx context.Context, s situation, m mark, sent time.T
 	defer cancel()
 	for end := o.Now().Add(showWithin); ; {
 		var made []AccessKey
+		var used LastUsed
+		var unread error
 		if keys, err := o.IAM.ListAccessKeys(ctx, s.userName); err == nil {
 			for _, k := range keys {
 				_, before := find(s.keys, k.AccessKeyID)
@@ -364,12 +371,15 @@ func (o Create) lostAnswer(ctx context.Context, s situation, m mark, sent time.T
 				}
 			}
 		}
-		switch {
-		case len(made) == 1:
+		if len(made) == 1 {
+			used, unread = o.IAM.GetAccessKeyLastUsed(ctx, made[0].AccessKeyID)
+		}
+		switch late := !o.Now().Before(end); {
+		case len(made) == 1 && unread == nil && unused(used):
 			return o.undo(ctx, s, m, made[0].AccessKeyID, cause)
-		case len(made) > 1:
-			return failed(OrphanedKey, cause, "The answer of CreateAccessKey for user %s was lost, and which of these keys it made cannot be told: %s. Deactivate and delete what nobody uses, then try again.", s.userName, describe(made))
-		case !o.Now().Before(end):
+		case len(made) == 1 && (unread == nil || late), len(made) > 1:
+			return failed(OrphanedKey, errors.Join(cause, unread), "The answer of CreateAccessKey for user %s was lost, and whether it made one of these keys cannot be told: %s. Deactivate and delete what nobody uses, then try again.", s.userName, describe(made))
+		case late:
 			return failed(DeliveryFailed, cause, "The answer of CreateAccessKey for user %s was lost and no new key has shown up since. Run create again in %s: it removes the key if there is one.", s.userName, CreateTimeout+liveMargin)
 		}
 		if err := o.Sleep(ctx, 2*time.Second); err != nil {

@@ -386,31 +386,85 @@ func TestCreateOutOfTime(t *testing.T) {
 }
 
 // TestCreateLostAnswer: CreateAccessKey gets no answer and had no effect, while
-// somebody made a key of that user a few seconds before it was sent. That key stays.
+// somebody made a key of that user: some seconds before it was sent, or just then
+// and used it since, or just then and its last use cannot be read. That key stays.
 func TestCreateLostAnswer(t *testing.T) {
-	a, in := newScene(scenes[0])
-	w := watch(a)
-	theirs, described := "", 0
-	_, err := w.create(in, func(p *iamkeystest.Process) {
-		p.Before = func(_ int, action string) {
-			if action == "secretsmanager:DescribeSecret" {
+	for name, c := range map[string]struct {
+		before time.Duration // it was sent
+		used   bool
+		unread bool
+		want   iamkeys.Code
+	}{
+		"made before":             {before: 4 * time.Second, want: iamkeys.DeliveryFailed},
+		"made just then, in use":  {used: true, want: iamkeys.OrphanedKey},
+		"made just then, unknown": {unread: true, want: iamkeys.OrphanedKey},
+	} {
+		a, in := newScene(scenes[0])
+		w := watch(a)
+		theirs, described := "", 0
+		_, err := w.create(in, func(p *iamkeystest.Process) {
+			p.Before = func(_ int, action string) {
+				if action != "secretsmanager:DescribeSecret" {
+					return
+				}
 				if described++; described == 2 { // the intent is there, the key not yet begun
 					theirs = a.AddKey(user, 0)
-					a.Advance(4 * time.Second)
+					if c.used {
+						a.UsedAgo(theirs, 0, "s3", "")
+					}
+					a.Advance(c.before)
 				}
 			}
-		}
-		p.Fault = func(_ int, action string) iamkeystest.Fault {
-			if action == "iam:CreateAccessKey" {
-				return iamkeystest.Unanswered
+			p.Fault = func(_ int, action string) iamkeystest.Fault {
+				if action == "iam:CreateAccessKey" || c.unread && action == "iam:GetAccessKeyLastUsed" {
+					return iamkeystest.Unanswered
+				}
+				return iamkeystest.None
 			}
-			return iamkeystest.None
+		})
+		if iamkeys.CodeOf(err) != c.want || c.want == iamkeys.OrphanedKey && !strings.Contains(err.Error(), theirs) {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+		if got := status(a, theirs); got != iamkeys.Active {
+			t.Errorf("%s: the key that somebody else made is %q", name, got)
+		}
+	}
+}
+
+// TestCreatePassingFaults: a fault of the intent's Put that passes does not fail
+// the create, and a suspect that vanishes while its last use is read is another
+// create's doing.
+func TestCreatePassingFaults(t *testing.T) {
+	for _, fault := range []iamkeystest.Fault{iamkeystest.Unanswered, iamkeystest.Lost} {
+		a, in := newScene(scenes[0])
+		puts := 0
+		_, err := watch(a).create(in, func(p *iamkeystest.Process) {
+			p.Fault = func(_ int, action string) iamkeystest.Fault {
+				if action == "secretsmanager:PutSecretValue" {
+					if puts++; puts == 1 {
+						return fault
+					}
+				}
+				return iamkeystest.None
+			}
+		})
+		if err != nil || len(a.Keys(user)) != 1 {
+			t.Errorf("%s: %v, keys %v", fault, err, a.Keys(user))
+		}
+	}
+
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	interrupt(t, a, "")
+	a.Advance(intentDies)
+	_, err := watch(a).create(iamkeys.CreateInput{UserName: user}, func(p *iamkeystest.Process) {
+		p.Before = func(_ int, action string) {
+			if action == "iam:GetAccessKeyLastUsed" {
+				a.DeleteKey(user, a.Keys(user)[0].AccessKeyID)
+			}
 		}
 	})
-	wantCode(t, err, iamkeys.DeliveryFailed)
-	if got := status(a, theirs); got != iamkeys.Active {
-		t.Errorf("the key that somebody else made is %q", got)
-	}
+	wantCode(t, err, iamkeys.InProgress)
 }
 
 // TestCreateSlow lets one action take long, and maybe all of IAM from

@@ -69,8 +69,11 @@ func (s situation) left(in intent) (key AccessKey, ok bool) {
 	}
 	used, read := s.lastUsed[made[0].AccessKeyID]
 	overwritten := foreign(s.secret.labelled(currentStage)) && foreign(s.secret.labelled(previousStage)) && s.secret.LastChanged.After(in.time.Add(window))
-	return made[0], read && (used.Never() || used.ServiceName == probeService) && !overwritten
+	return made[0], read && unused(used) && !overwritten
 }
+
+// unused reports whether nobody has used the key but create's own probe.
+func unused(used LastUsed) bool { return used.Never() || used.ServiceName == probeService }
 
 // aged names keys with status and age, for messages.
 func (s situation) aged(keys []AccessKey) string {

@@ -27,7 +27,7 @@ const (
 	InventoryUnavailable Code = "InventoryUnavailable" // the account could not be examined
 	StoreFailed          Code = "StoreFailed"          // the report could not be stored or read back
 	NotifyFailed         Code = "NotifyFailed"         // the message could not be published
-	Throttled            Code = "Throttled"            // AWS throttled to the end of the retries
+	Throttled            Code = "Throttled"            // AWS throttled the call
 	AccessDenied         Code = "AccessDenied"         // a permission is missing; the message names action and resource
 	Internal             Code = "Internal"             // anything unexpected; details are in the log
 )

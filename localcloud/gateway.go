@@ -207,6 +207,19 @@ func (g *gateway) forward(w http.ResponseWriter, r *http.Request) {
 			p.SetURL(target)
 			p.Out.Host = p.In.Host // signed, and part of the URLs that an emulator returns
 		},
+		// The whole answer at once: on the loopback an SDK's client may lose a body
+		// that comes apart from its header, and repeat the call.
+		ModifyResponse: func(resp *http.Response) error {
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				return fmt.Errorf("reading the emulator's answer: %w", err)
+			}
+			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			if resp.Request.Method != http.MethodHead {
+				resp.Header.Set("Content-Length", fmt.Sprint(len(body)))
+			}
+			return nil
+		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			(&Fault{Status: http.StatusBadGateway, Code: "LocalCloudUnreachable", Message: err.Error()}).answer(w, r)
 		},

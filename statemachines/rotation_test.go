@@ -180,7 +180,7 @@ func TestRotation(t *testing.T) {
 		},
 		"an error is told once": {
 			script: script{answers: map[string][]string{"deactivate": {"KeyInUse", "Internal", "KeyInUse", ""}}},
-			told:   "ready reminder-Internal off done",
+			told:   "ready reminder-Internal-after-KeyInUse off done",
 			passed: 4*hour + day,
 		},
 		"an error after the reminder is told by off": {
@@ -190,7 +190,7 @@ func TestRotation(t *testing.T) {
 		},
 		"an error at the end is told, the last refusal is the end": {
 			script: script{answers: map[string][]string{"deactivate": {"KeyInUse", "NotAdopted", "KeyInUse", "Runtime.ExitError"}}},
-			told:   "ready reminder-NotAdopted failed-Runtime.ExitError",
+			told:   "ready reminder-NotAdopted failed-Runtime.ExitError-after-KeyInUse",
 			want:   "KeyInUse", passed: 4 * hour,
 		},
 		"an error before the end is told with the last refusal": {
@@ -435,7 +435,7 @@ func TestRotationWithoutCause(t *testing.T) {
 	}
 	for _, state := range []string{"Note failure", "Note poll error"} {
 		rule, otherwise := m.States[state].Choices, m.States[state].Assign
-		variables := scope{"caught": map[string]any{"Error": "States.Timeout"}}
+		variables := scope{"caught": map[string]any{"Error": "States.Timeout"}, "refusal": nil}
 		for _, c := range rule {
 			if holds, failed := variables.evaluate(c.Condition); failed != nil || holds != false {
 				t.Errorf("%s: rule %v gave %v, %v for an error without a cause", state, c.Condition, holds, failed)

@@ -82,6 +82,7 @@ func (u User) Tag(key string) (string, bool) {
 const (
 	TagSecret       = "iamkeys:secret"        // the secret that holds the user's key, under SecretPrefix
 	TagRotate       = "iamkeys:rotate"        // "on": the scheduled rotation may take this user
+	TagProtect      = "iamkeys:protect"       // "true": the functions' policies deny every change to this user
 	TagExemptUntil  = "iamkeys:exempt-until"  // last day (UTC) of an exemption, 2006-01-02
 	TagExemptReason = "iamkeys:exempt-reason" // why; an exemption without a reason does not hold
 )

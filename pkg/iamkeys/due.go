@@ -67,6 +67,7 @@ const (
 	SkipNoSlot     SkipReason = "noFreeSlot"          // it has two keys
 	SkipSecret     SkipReason = "secretOutsidePrefix" // its tag names a secret that iamkeys may not write
 	SkipPath       SkipReason = "outsideUserPath"     // it may not be changed
+	SkipProtected  SkipReason = "protected"           // it may not be changed either, by its tag iamkeys:protect
 	SkipRotating   SkipReason = "rotating"            // an execution runs
 	SkipFailed     SkipReason = "failed"              // an execution ended without replacing the key; a person must look
 	SkipUnexamined SkipReason = "unexamined"          // it could not be read
@@ -137,9 +138,12 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 	return out, nil
 }
 
-func optedIn(u User) bool {
-	v, _ := u.Tag(TagRotate)
-	return strings.EqualFold(strings.TrimSpace(v), "on")
+func optedIn(u User) bool { return tagged(u, TagRotate, "on") }
+
+// tagged reports whether the user has that tag, without regard to case.
+func tagged(u User, key, value string) bool {
+	v, _ := u.Tag(key)
+	return strings.EqualFold(strings.TrimSpace(v), value)
 }
 
 // old gives the oldest Active key that is due, nil when there is none.
@@ -180,6 +184,8 @@ func (o Due) vet(u UserFacts, now time.Time) (r DueRotation, why SkipReason) {
 		return r, SkipExempt
 	case !strings.HasPrefix(path, o.UserPath):
 		return r, SkipPath
+	case tagged(u.User, TagProtect, "true"):
+		return r, SkipProtected
 	case u.keyCount() > 1:
 		return r, SkipNoSlot
 	case now.Sub(idleSince(old.AccessKey, *old.LastUsed)) >= dayCount(o.UnusedDays):

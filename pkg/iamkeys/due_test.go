@@ -68,6 +68,12 @@ func TestDue(t *testing.T) {
 			optedInUser(a, user, 85*day)
 			a.SetStatus(user, a.AddKey(user, day), iamkeys.Inactive)
 		}, iamkeys.SkipNoSlot},
+		{"protected", func(a *iamkeystest.Account) {
+			optedInUser(a, user, 85*day, tag("iamkeys:protect", "True"))
+		}, iamkeys.SkipProtected},
+		{"not protected", func(a *iamkeystest.Account) {
+			optedInUser(a, user, 85*day, tag("iamkeys:protect", "false"))
+		}, "due"},
 		{"a secret outside the prefix", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:secret", "elsewhere/x"))
 		}, iamkeys.SkipSecret},

@@ -42,7 +42,7 @@ type NotifyInput struct {
 	Stage        Stage      `json:"stage"`
 	Rotation     *Rotation  `json:"rotation,omitempty"`
 	Error        *StepError `json:"error,omitempty"`        // the latest answer
-	EarlierError *StepError `json:"earlierError,omitempty"` // an unexpected error in the wait that no notice has told yet
+	EarlierError *StepError `json:"earlierError,omitempty"` // another answer in the wait, before that
 	Due          *DueOutput `json:"due,omitempty"`
 }
 
@@ -361,6 +361,10 @@ func owned(owner *string) string {
 	return ", owner " + Printable(*owner)
 }
 
+// maxCause is how much of a message a notice tells, in bytes; with more of two
+// messages SNS might refuse it.
+const maxCause = 4000
+
 // plain unwraps the message that Lambda writes for a function's error.
 func (e *StepError) plain() *StepError {
 	if e == nil {
@@ -372,6 +376,9 @@ func (e *StepError) plain() *StepError {
 	}
 	if json.Unmarshal([]byte(e.Message), &lambda) == nil && lambda.ErrorMessage != "" {
 		plain.Message = lambda.ErrorMessage
+	}
+	if len(plain.Message) > maxCause {
+		plain.Message = strings.ToValidUTF8(plain.Message[:maxCause], "") + " ..."
 	}
 	return &plain
 }

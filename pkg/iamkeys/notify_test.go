@@ -145,6 +145,14 @@ func TestNotify(t *testing.T) {
 		}
 	}
 
+	endless := &iamkeys.StepError{Name: "Internal", Message: strings.Repeat("\x00é", 200_000)}
+	if _, err := notifier(a.Start()).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StageFailed, Rotation: hostile, Error: endless, EarlierError: &iamkeys.StepError{Name: "KeyInUse", Message: endless.Message}}); err != nil {
+		t.Fatal(err)
+	}
+	if m := a.Messages()[1]; len(m.Body()) > 200_000 {
+		t.Errorf("%d bytes", len(m.Body()))
+	}
+
 	for _, in := range []iamkeys.NotifyInput{
 		{}, {Stage: "soon"}, {Stage: iamkeys.StageReady}, {Stage: iamkeys.StagePlanned}, {Stage: iamkeys.StageReady, Rotation: &iamkeys.Rotation{}},
 		{Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Rotation: hostile}, {Stage: iamkeys.StageReady, Due: &iamkeys.DueOutput{}, Rotation: hostile},

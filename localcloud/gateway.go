@@ -346,9 +346,6 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets the proxy flush.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
 // discard is where the answer goes that a fault withholds.
 type discard struct{}
 

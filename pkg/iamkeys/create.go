@@ -115,10 +115,8 @@ const (
 // It refuses as [decide] says; after that nothing is known to exist unless the
 // error is OrphanedKey, which names the key.
 func (o Create) Run(ctx context.Context, in CreateInput) (CreateOutput, error) {
-	if in.SecretID != "" {
-		if err := o.Secrets.check("secretId", in.SecretID); err != nil {
-			return CreateOutput{}, err
-		}
+	if err := o.Secrets.checkInput(in.SecretID); err != nil {
+		return CreateOutput{}, err
 	}
 	start := o.Now()
 	ctx, cancel := context.WithTimeout(ctx, workWithin)

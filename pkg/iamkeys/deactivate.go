@@ -68,10 +68,8 @@ func (in DeactivateInput) Validate() error {
 // and refuses, in this order: NoSuchEntity, NotReplaced, KeyInUse, NotAdopted.
 func (o Deactivate) Run(ctx context.Context, in DeactivateInput) (DeactivateOutput, error) {
 	out := DeactivateOutput{UserName: in.UserName, AccessKeyID: in.AccessKeyID}
-	if in.SecretID != "" {
-		if err := o.Secrets.check("secretId", in.SecretID); err != nil {
-			return out, err
-		}
+	if err := o.Secrets.checkInput(in.SecretID); err != nil {
+		return out, err
 	}
 	keys, err := o.IAM.ListAccessKeys(ctx, in.UserName)
 	if err != nil {

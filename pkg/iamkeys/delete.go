@@ -49,10 +49,8 @@ func (in DeleteInput) Validate() error {
 // old key stays as the last resort).
 func (o Delete) Run(ctx context.Context, in DeleteInput) (DeleteOutput, error) {
 	out := DeleteOutput{UserName: in.UserName, AccessKeyID: in.AccessKeyID}
-	if in.SecretID != "" {
-		if err := o.Secrets.check("secretId", in.SecretID); err != nil {
-			return out, err
-		}
+	if err := o.Secrets.checkInput(in.SecretID); err != nil {
+		return out, err
 	}
 	keys, err := o.IAM.ListAccessKeys(ctx, in.UserName)
 	if err != nil {

@@ -147,19 +147,17 @@ func (o TakeInventory) credentialReport(ctx context.Context) (rows map[string]re
 				return rows, root, generated, err
 			}
 		}
-		switch code := CodeOf(err); {
-		case code == "", code == InProgress:
+		code := CodeOf(err)
+		switch {
 		case code == LimitExceeded, code == Throttled: // AWS has no capacity for it now, and names no time
 			wait, crowded = crowded, min(2*crowded, time.Minute)
-		case ctx.Err() == nil:
+		case code != "" && code != InProgress && ctx.Err() == nil:
 			return nil, nil, generated, err
+		default:
+			code = InProgress
 		}
 		left := end.Sub(o.Now())
 		if left <= 0 || ctx.Err() != nil || o.Sleep(ctx, min(wait, left)) != nil {
-			code := CodeOf(err)
-			if code != LimitExceeded && code != Throttled {
-				code = InProgress
-			}
 			return nil, nil, generated, failed(code, err, "There was no credential report within %s.", longest)
 		}
 	}

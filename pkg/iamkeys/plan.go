@@ -84,10 +84,8 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if err := o.waits(&r, in); err != nil {
 		return r, err
 	}
-	if in.SecretID != "" {
-		if err := o.Secrets.check("secretId", in.SecretID); err != nil {
-			return r, err
-		}
+	if err := o.Secrets.checkInput(in.SecretID); err != nil {
+		return r, err
 	}
 	user, s, err := readSituation(ctx, o.IAM, o.SecretsManager, o.Secrets, CreateInput{UserName: in.UserName, SecretID: in.SecretID, Overwrite: in.Overwrite}, o.Now)
 	if err != nil {

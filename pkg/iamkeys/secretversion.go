@@ -178,6 +178,14 @@ func (n SecretNames) check(field, secretID string) error {
 	return nil
 }
 
+// checkInput is check for an input's secretId, which may be absent.
+func (n SecretNames) checkInput(secretID string) error {
+	if secretID == "" {
+		return nil
+	}
+	return n.check("secretId", secretID)
+}
+
 // of gives the secret for the user: the one asked for, else the one that the
 // user's tag names, else the default one.
 func (n SecretNames) of(user User, asked string) (string, error) {

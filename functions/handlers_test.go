@@ -18,8 +18,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambda/messages"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awss3"
 	"iamkeys/pkg/awssecrets"
@@ -37,13 +37,8 @@ const rotationMachine = "arn:aws:states:eu-west-1:123456789012:stateMachine:iamk
 // handlers gives every function's handler as its main wires it, but on the
 // account's clock, with the SDK's requests answered by the account's server.
 func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slog.Logger) map[string]lambda.Handler {
-	endpoint := "http://aws"
-	config := aws.Config{
-		Region: "eu-west-1", BaseEndpoint: &endpoint, HTTPClient: &http.Client{Transport: server},
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
-		}),
-	}
+	config := awsconfig.At("http://aws", "eu-west-1", "function", "function")
+	config.HTTPClient = &http.Client{Transport: server}
 	iam, secrets, names := awsiam.New(config), awssecrets.New(config, ""), iamkeys.SecretNames{Prefix: "iamkeys/"}
 	inventory := iamkeys.TakeInventory{IAM: iam, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log}
 	topic := awssns.New(config, "arn:aws:sns:eu-west-1:123456789012:iamkeys")

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
@@ -247,12 +248,7 @@ func peakMemory(pid int) (string, error) {
 // naiveWalk asks for every user, every user's keys and every key's last use, one
 // after the other, and counts the keys older than 90 days.
 func naiveWalk(ctx context.Context, endpoint string) (overdue int, err error) {
-	client := iam.New(iam.Options{
-		Region: region, BaseEndpoint: &endpoint,
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
-		}),
-	})
+	client := iam.NewFromConfig(awsconfig.At(endpoint, region, "test", "test"))
 	users := iam.NewGetAccountAuthorizationDetailsPaginator(client, &iam.GetAccountAuthorizationDetailsInput{Filter: []types.EntityType{types.EntityTypeUser}, MaxItems: aws.Int32(1_000)})
 	for users.HasMorePages() {
 		page, err := users.NextPage(ctx)

@@ -19,7 +19,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"iamkeys/pkg/awsconfig"
 )
 
 // The local cloud's account. The emulators and the demo agree on it.
@@ -192,10 +193,7 @@ func (c *Cloud) serve(address string, h http.Handler) (endpoint string, err erro
 // Config is the AWS configuration of a developer in the local cloud. Calls
 // made with it are not counted, nor made to fail.
 func (c *Cloud) Config() aws.Config {
-	return aws.Config{
-		Region: region, BaseEndpoint: aws.String(c.Endpoint),
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
-	}
+	return awsconfig.At(c.Endpoint, region, "test", "test")
 }
 
 // Environment points any AWS tool at the local cloud.

@@ -207,8 +207,8 @@ func (g *gateway) forward(w http.ResponseWriter, r *http.Request) {
 			p.SetURL(target)
 			p.Out.Host = p.In.Host // signed, and part of the URLs that an emulator returns
 		},
-		// The whole answer at once: on the loopback an SDK's client may lose a body
-		// that comes apart from its header, and repeat the call.
+		// The whole answer at once: the Go SDK may lose a body that comes apart from
+		// its header (package awsconfig says why), and repeat the call.
 		ModifyResponse: func(resp *http.Response) error {
 			body, err := io.ReadAll(resp.Body)
 			if err != nil {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -21,6 +20,8 @@ import (
 	"github.com/aws/smithy-go"
 
 	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
+
+	"iamkeys/pkg/awsconfig"
 )
 
 // behind is an emulator that notes what reaches it.
@@ -41,8 +42,9 @@ func behind(t *testing.T, answer string) (*url.URL, *[]string) {
 }
 
 func config(endpoint, keyID string) aws.Config {
-	return aws.Config{Region: region, BaseEndpoint: aws.String(endpoint),
-		Credentials: credentials.NewStaticCredentialsProvider(keyID, "secret", ""), Retryer: func() aws.Retryer { return aws.NopRetryer{} }}
+	c := awsconfig.At(endpoint, region, keyID, "secret")
+	c.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+	return c
 }
 
 func TestGateway(t *testing.T) {

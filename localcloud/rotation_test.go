@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	sdkconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"iamkeys/pkg/awsconfig"
 )
 
 // These tests run the deployed rotation. Its waits take no time; where days
@@ -38,7 +40,7 @@ const (
 func consumer() (isConsumer bool, err error) {
 	ctx := context.Background()
 	if id := os.Getenv(consumerSecret); id != "" {
-		cfg, err := awsconfig.LoadDefaultConfig(ctx)
+		cfg, err := sdkconfig.LoadDefaultConfig(ctx, sdkconfig.WithHTTPClient(awsconfig.HTTPClient(0)))
 		if err != nil {
 			return true, err
 		}
@@ -59,7 +61,7 @@ func consumer() (isConsumer bool, err error) {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithSharedConfigProfile(profile))
+	cfg, err := sdkconfig.LoadDefaultConfig(ctx, sdkconfig.WithSharedConfigProfile(profile), sdkconfig.WithHTTPClient(awsconfig.HTTPClient(0)))
 	if err != nil {
 		return true, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -24,9 +25,7 @@ import (
 
 // config gives the SDK's configuration for a server that stands in for AWS.
 func config(url string) aws.Config {
-	return aws.Config{Region: "eu-west-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
-	})}
+	return awsconfig.At(url, "eu-west-1", "function", "function")
 }
 
 // within gives a configuration that needs no network, only the round tripper.

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awss3"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -18,9 +19,7 @@ import (
 
 // config gives the SDK's configuration for a server that stands in for AWS.
 func config(url string) aws.Config {
-	return aws.Config{Region: "us-east-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
-	})}
+	return awsconfig.At(url, "us-east-1", "function", "function")
 }
 
 func TestContract(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awssecrets"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -23,9 +24,7 @@ import (
 
 // config gives the SDK's configuration for a server that stands in for AWS.
 func config(url string) aws.Config {
-	return aws.Config{Region: "eu-west-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
-	})}
+	return awsconfig.At(url, "eu-west-1", "function", "function")
 }
 
 // within gives a configuration that needs no network, only the round tripper.

@@ -7,9 +7,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/iamkeys"
 )
 
@@ -32,7 +30,7 @@ func TestDescribeExecution(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	s := New(aws.Config{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")},
+	s := New(awsconfig.At(server.URL, "eu-west-1", "function", "function"),
 		"arn:aws:states:eu-west-1:123456789012:stateMachine:Rotation")
 	for name, want := range map[string]iamkeys.Code{"running": "", "forbidden": iamkeys.AccessDenied, "unknown": iamkeys.NoSuchEntity} {
 		status, err := s.DescribeExecution(t.Context(), name)

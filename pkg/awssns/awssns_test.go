@@ -1,7 +1,6 @@
 package awssns_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -22,9 +22,7 @@ const topic = "arn:aws:sns:eu-west-1:123456789012:iamkeys"
 
 // config gives the SDK's configuration for a server that stands in for AWS.
 func config(url string) aws.Config {
-	return aws.Config{Region: "eu-west-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
-	})}
+	return awsconfig.At(url, "eu-west-1", "function", "function")
 }
 
 func TestContract(t *testing.T) {

@@ -1,7 +1,6 @@
 package awssts_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awssts"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -20,9 +20,7 @@ import (
 
 // config gives the SDK's configuration for a server that stands in for AWS.
 func config(url string) aws.Config {
-	return aws.Config{Region: "eu-west-1", BaseEndpoint: &url, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "function", SecretAccessKey: "function"}, nil
-	})}
+	return awsconfig.At(url, "eu-west-1", "function", "function")
 }
 
 func TestContract(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/iamkeys"
 )
 
@@ -71,7 +71,7 @@ func (s *Settings) AWS() aws.Config {
 	cfg := aws.Config{
 		Region:        env.Region,
 		Credentials:   aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return env.Credentials, nil }),
-		HTTPClient:    awshttp.NewBuildableClient().WithTimeout(10 * time.Second),
+		HTTPClient:    awsconfig.HTTPClient(10 * time.Second),
 		ConfigSources: []any{env}, // for AWS_ENDPOINT_URL_<service>, AWS_USE_FIPS_ENDPOINT and the like
 	}
 	if env.BaseEndpoint != "" { // AWS_ENDPOINT_URL; empty means AWS itself

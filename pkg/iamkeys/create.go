@@ -104,6 +104,7 @@ const (
 	attemptWithin = 8 * time.Second  // for the one attempt at CreateAccessKey, with sendWithin inside the window, and for an attempt of the probe
 	showWithin    = 30 * time.Second // for a key to show in the list whose creation got no answer
 	verifyWithin  = 60 * time.Second // for IAM's propagation delay
+	listsWithin   = 10 * time.Second // for the list to show every key made by now
 	undoWithin    = 30 * time.Second // for deleting a key and seeing it gone
 	lagWithin     = 20 * time.Second // for a key that was just made to be known to DeleteAccessKey
 
@@ -352,11 +353,12 @@ func (o Create) alone(ctx context.Context, start time.Time, s situation, m *mark
 
 // lostAnswer settles a CreateAccessKey, sent at that time, whose outcome is
 // unknown. A key that was made is of no use, its secret being lost: wait for it to
-// show and remove it.
+// show and remove it. Somebody else may have made one meanwhile and ours not show
+// yet, so the first one to show is not it before all had time to.
 func (o Create) lostAnswer(ctx context.Context, s situation, m mark, sent time.Time, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), showWithin+undoWithin)
 	defer cancel()
-	for end := o.Now().Add(showWithin); ; {
+	for start := o.Now(); ; {
 		var made []AccessKey
 		var used LastUsed
 		var unread error
@@ -372,9 +374,12 @@ func (o Create) lostAnswer(ctx context.Context, s situation, m mark, sent time.T
 		if len(made) == 1 {
 			used, unread = o.IAM.GetAccessKeyLastUsed(ctx, made[0].AccessKeyID)
 		}
-		switch late := !o.Now().Before(end); {
-		case len(made) == 1 && unread == nil && unused(used):
-			return o.undo(ctx, s, m, made[0].AccessKeyID, cause)
+		waited := o.Now().Sub(start)
+		switch late, complete := waited >= showWithin, waited >= listsWithin; {
+		case len(made) == 1 && unread == nil && unused(made[0], used):
+			if complete {
+				return o.undo(ctx, s, m, made[0].AccessKeyID, cause)
+			}
 		case len(made) == 1 && (unread == nil || late), len(made) > 1:
 			return failed(OrphanedKey, errors.Join(cause, unread), "The answer of CreateAccessKey for user %s was lost, and whether it made one of these keys cannot be told: %s. Deactivate and delete what nobody uses, then try again.", s.userName, describe(made))
 		case late:

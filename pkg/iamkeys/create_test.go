@@ -393,13 +393,17 @@ func TestCreateLostAnswer(t *testing.T) {
 		before time.Duration // it was sent
 		used   bool
 		unread bool
+		effect bool          // a key was made
+		lag    time.Duration // of the list
 		want   iamkeys.Code
 	}{
-		"made before":             {before: 4 * time.Second, want: iamkeys.DeliveryFailed},
-		"made just then, in use":  {used: true, want: iamkeys.OrphanedKey},
-		"made just then, unknown": {unread: true, want: iamkeys.OrphanedKey},
+		"made before":                             {before: 4 * time.Second, want: iamkeys.DeliveryFailed},
+		"made just then, in use":                  {used: true, want: iamkeys.OrphanedKey},
+		"made just then, unknown":                 {unread: true, want: iamkeys.OrphanedKey},
+		"made just before, and shown before ours": {before: 1900 * time.Millisecond, effect: true, lag: 7 * time.Second, want: iamkeys.OrphanedKey},
 	} {
 		a, in := newScene(scenes[0])
+		a.ListLag = c.lag
 		w := watch(a)
 		theirs, described := "", 0
 		_, err := w.create(in, func(p *iamkeystest.Process) {
@@ -416,6 +420,9 @@ func TestCreateLostAnswer(t *testing.T) {
 				}
 			}
 			p.Fault = func(_ int, action string) iamkeystest.Fault {
+				if action == "iam:CreateAccessKey" && c.effect {
+					return iamkeystest.Lost
+				}
 				if action == "iam:CreateAccessKey" || c.unread && action == "iam:GetAccessKeyLastUsed" {
 					return iamkeystest.Unanswered
 				}

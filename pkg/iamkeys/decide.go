@@ -69,11 +69,13 @@ func (s situation) left(in intent) (key AccessKey, ok bool) {
 	}
 	used, read := s.lastUsed[made[0].AccessKeyID]
 	overwritten := foreign(s.secret.labelled(currentStage)) && foreign(s.secret.labelled(previousStage)) && s.secret.LastChanged.After(in.time.Add(window))
-	return made[0], read && unused(used) && !overwritten
+	return made[0], read && unused(made[0], used) && !overwritten
 }
 
 // unused reports whether nobody has used the key but create's own probe.
-func unused(used LastUsed) bool { return used.Never() || used.ServiceName == probeService }
+func unused(k AccessKey, used LastUsed) bool {
+	return used.Never() || used.ServiceName == probeService && !used.Date.After(k.CreateDate.Add(probeHours*time.Hour))
+}
 
 // aged names keys with status and age, for messages.
 func (s situation) aged(keys []AccessKey) string {

@@ -82,6 +82,7 @@ func TestDecide(t *testing.T) {
 		{name: "a key made when the intent was dead", s: situation{keys: []AccessKey{old, made(life)}, secret: secret("", dead), lastUsed: used(never)}, code: LimitExceeded, key: k2},
 		{name: "a key made before the intent", s: situation{keys: []AccessKey{old, made(-3 * time.Second)}, secret: secret("", dead), lastUsed: used(never)}, code: LimitExceeded, key: k2},
 		{name: "a key in the window that a consumer uses", s: situation{keys: []AccessKey{old, made(0)}, secret: secret("", dead), lastUsed: used(byS3)}, code: OrphanedKey, key: k2},
+		{name: "a key in the window that a consumer used by STS, later than any probe", s: situation{keys: []AccessKey{old, made(0)}, secret: secret("", dead), lastUsed: used(LastUsed{Date: now.Add(time.Second), ServiceName: "sts"})}, code: OrphanedKey, key: k2},
 		{name: "a key in the window whose last use is unknown", s: situation{keys: []AccessKey{old, made(0)}, secret: secret("", dead)}, code: OrphanedKey, key: k2},
 		{name: "the key that existed", s: situation{keys: []AccessKey{made(0)}, secret: secret("", intentAt(time.Hour, k2)), lastUsed: used(never)}, want: makeKey},
 		{name: "the key to be replaced", s: situation{keys: []AccessKey{made(0)}, secret: secret("", dead), lastUsed: used(never), replaces: k2}, code: OrphanedKey, key: k2},

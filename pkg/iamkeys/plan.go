@@ -122,10 +122,12 @@ func (o Plan) start(s situation, old AccessKey, named bool) (start Start, newKey
 	d, active := decide(s), activeKeys(s.keys)
 	full := CodeOf(d.err) == LimitExceeded
 	switch {
-	case d.verdict == reuse && old.Status == Active:
+	case d.verdict == reuse && old.Status == Active && len(active) == 2:
 		return StartDeactivate, d.key.AccessKeyID, nil
-	case d.verdict == reuse:
+	case d.verdict == reuse && old.Status != Active && len(active) == 1:
 		return StartSoak, d.key.AccessKeyID, nil
+	case d.verdict == reuse:
+		return "", "", refuse(AmbiguousKeys, "User %s has more Active access keys than the one to rotate and the one that replaces it: %s. Deactivate those that nobody uses.", s.userName, describe(s.keys))
 	case full && old.Status != Active && len(active) == 1 && s.secret.delivers(s.userName, active[0].AccessKeyID):
 		return StartSoak, active[0].AccessKeyID, nil // the Inactive key is the younger one
 	case d.verdict == refused && (named || !full || len(active) == 1):

@@ -75,6 +75,16 @@ func TestPlan(t *testing.T) {
 			a.Deliver(secret, user, k.old)
 			return iamkeys.PlanInput{UserName: user, AccessKeyID: k.young}, keys{old: k.young, young: k.old}
 		}, iamkeys.StartSoak, ""},
+		{"three Active keys, the second one delivered", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
+			k := pair(a, iamkeys.Active, iamkeys.Active, true)
+			a.AddKey(user, 0)
+			return iamkeys.PlanInput{UserName: user}, k
+		}, "", iamkeys.AmbiguousKeys},
+		{"an Inactive key named, one of two Active ones delivered", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
+			k := pair(a, iamkeys.Inactive, iamkeys.Active, true)
+			a.AddKey(user, 0)
+			return iamkeys.PlanInput{UserName: user, AccessKeyID: k.old}, k
+		}, "", iamkeys.AmbiguousKeys},
 		{"two Inactive keys", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			return iamkeys.PlanInput{UserName: user}, pair(a, iamkeys.Inactive, iamkeys.Inactive, false)
 		}, "", iamkeys.AmbiguousKeys},

@@ -10,12 +10,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/smithy-go/middleware"
 	"golang.org/x/time/rate"
 
+	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awserr"
 	"iamkeys/pkg/iamkeys"
 )
@@ -54,7 +54,7 @@ type IAM struct {
 // for a passing reason is made up to four times, within some seconds.
 func New(config aws.Config) *IAM {
 	return &IAM{client: iam.NewFromConfig(config, func(o *iam.Options) {
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 4 })
+		o.RetryMaxAttempts = 4
 	})}
 }
 
@@ -79,7 +79,7 @@ func NewForAudit(config aws.Config) *IAM {
 		return next.HandleFinalize(ctx, in)
 	})
 	i.client = iam.NewFromConfig(config, func(o *iam.Options) {
-		o.HTTPClient = awshttp.NewBuildableClient().WithTimeout(30 * time.Second) // a page of 1,000 users may take long
+		o.HTTPClient = awsconfig.HTTPClient(30 * time.Second) // a page of 1,000 users may take long
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 			return stack.Finalize.Insert(paced, "Retry", middleware.After)
 		})

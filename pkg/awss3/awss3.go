@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"iamkeys/pkg/awserr"
@@ -34,7 +33,7 @@ type S3 struct {
 // New gives an S3 on the bucket.
 func New(config aws.Config, bucket string) *S3 {
 	return &S3{bucket: bucket, client: s3.NewFromConfig(config, func(o *s3.Options) {
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 4 })
+		o.RetryMaxAttempts = 4
 		o.UsePathStyle = o.BaseEndpoint != nil // a server that stands in for S3 has no host name per bucket
 	})}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
 
@@ -42,7 +41,7 @@ type SecretsManager struct {
 // key, or with the account's aws/secretsmanager when kmsKeyARN is "".
 func New(config aws.Config, kmsKeyARN string) *SecretsManager {
 	return &SecretsManager{kmsKeyARN: kmsKeyARN, client: secretsmanager.NewFromConfig(config, func(o *secretsmanager.Options) {
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 4 })
+		o.RetryMaxAttempts = 4
 	})}
 }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"iamkeys/pkg/awserr"
@@ -35,7 +34,7 @@ func New(config aws.Config, stateMachineARN string) *StepFunctions {
 	return &StepFunctions{
 		executions: strings.Replace(stateMachineARN, ":stateMachine:", ":execution:", 1) + ":",
 		client: sfn.NewFromConfig(config, func(o *sfn.Options) {
-			o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 4 })
+			o.RetryMaxAttempts = 4
 		}),
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
@@ -32,7 +31,7 @@ type SNS struct {
 // New gives an SNS that publishes to the topic.
 func New(config aws.Config, topicARN string) *SNS {
 	return &SNS{topicARN: topicARN, client: sns.NewFromConfig(config, func(o *sns.Options) {
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 4 })
+		o.RetryMaxAttempts = 4
 	})}
 }
 

@@ -100,7 +100,7 @@ func (o Deactivate) Run(ctx context.Context, in DeactivateInput) (DeactivateOutp
 		quiet = *in.QuietHours
 	}
 	if idle := o.Now().Sub(idleSince(key, used)); quiet > 0 && idle < time.Duration(quiet)*time.Hour {
-		return out, refuse(KeyInUse, "Access key %s of user %s was %s, created %s: idle for %d h, less than the quiet window of %d h. It stays Active; move its consumer to another key, or pass quietHours 0 to insist.",
+		return out, refuse(KeyInUse, "Access key %s of user %s was %s, created %s: idle for %d h, less than the quiet window of %d h. It stays Active; move its consumer to another key. A person who insists deactivates it with quietHours 0.",
 			in.AccessKeyID, in.UserName, used, key.CreateDate.UTC().Format(time.RFC3339), max(0, int(idle/time.Hour)), quiet)
 	}
 	if in.ReplacedBy != "" {

@@ -95,3 +95,62 @@ func attributeText(s string) string {
 	}
 	return s
 }
+
+// MailColumns is the width that mail clients show plain text without wrapping.
+const MailColumns = 72
+
+// Wrap breaks one line of text into lines of at most [MailColumns]: at spaces, and
+// within East Asian text where there are none. Only another word that is wider than
+// a line stands out. The first line begins with indent, the others with hanging.
+func Wrap(indent, hanging, s string) string {
+	var b strings.Builder
+	column := 0
+	line := func(start string) {
+		b.WriteString(start)
+		column = len(start)
+	}
+	for i, word := range strings.Fields(s) {
+		switch {
+		case i == 0:
+			line(indent)
+		case column+1+Columns(word) > MailColumns:
+			line("\n" + hanging)
+			column--
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		for _, r := range word {
+			if w := columns(r); w == 2 && column+w > MailColumns {
+				line("\n" + hanging)
+				column--
+			}
+			b.WriteRune(r)
+			column += columns(r)
+		}
+	}
+	return b.String()
+}
+
+// Columns is how many columns a terminal or mail client with a fixed pitch gives to
+// s: two for each East Asian character and emoji, none for combining marks.
+func Columns(s string) int {
+	n := 0
+	for _, r := range s {
+		n += columns(r)
+	}
+	return n
+}
+
+func columns(r rune) int {
+	switch {
+	case r < utf8.RuneSelf:
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul),
+		r >= 0x3000 && r <= 0x303F, r >= 0xFF01 && r <= 0xFF60, r >= 0xFFE0 && r <= 0xFFE6, r >= 0x1F300 && r <= 0x1FAFF:
+		return 2
+	}
+	return 1
+}

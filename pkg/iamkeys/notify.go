@@ -65,8 +65,8 @@ func (in NotifyInput) Validate() error {
 		if in.Due == nil {
 			return refuse(InvalidInput, "due is missing: the stage %s goes with what the due function returned.", in.Stage)
 		}
-		if in.Rotation != nil {
-			return refuse(InvalidInput, "rotation does not go with the stage %s, due does.", in.Stage)
+		if in.Rotation != nil || in.Error != nil || in.EarlierError != nil {
+			return refuse(InvalidInput, "rotation, error and earlierError do not go with the stage %s, due does.", in.Stage)
 		}
 	case StageReady, StageReminder, StageOff, StageDone, StageFailed:
 		if in.Rotation == nil {
@@ -75,7 +75,12 @@ func (in NotifyInput) Validate() error {
 		if in.Due != nil {
 			return refuse(InvalidInput, "due does not go with the stage %s, rotation does.", in.Stage)
 		}
-		return checkUserName(in.Rotation.UserName)
+		if err := checkUserName(in.Rotation.UserName); err != nil || in.Stage == StageFailed {
+			return err
+		}
+		if r := in.Rotation; r.AccessKeyID == nil || r.NewAccessKeyID == nil || r.SecretID == nil {
+			return refuse(InvalidInput, "rotation must have accessKeyId, newAccessKeyId and secretId: the stage %s goes with a rotation whose new key is delivered.", in.Stage)
+		}
 	default:
 		return refuse(InvalidInput, "stage must be one of %v; got %s.", stages, quoted(string(in.Stage)))
 	}
@@ -136,15 +141,15 @@ func (o Notify) rotationNotice(stage Stage, r Rotation, cause, earlier *StepErro
 	fact("Owner", Printable(value(r.Owner)))
 	fact("Old key", join(value(r.AccessKeyID), oldState))
 	fact("New key", join(value(r.NewAccessKeyID), newState))
-	fact("Secret", value(r.SecretID))
+	fact("Secret", Printable(value(r.SecretID)))
 	if cause != nil {
-		fact("Error", cause.Name)
+		fact("Error", Printable(cause.Name))
 	}
 	fmt.Fprintf(&b, "\n%s\n", text)
 	tell := func(introduction string, e *StepError) {
 		if e != nil {
-			fmt.Fprintf(&b, "\n%s\n", fill("", introduction+" "+e.Name+":"))
-			fmt.Fprintf(&b, "%s\n", fill("  ", cmp.Or(e.Message, "no details were given")))
+			fmt.Fprintf(&b, "\n%s\n", Wrap("", "", Printable(introduction+" "+e.Name+":")))
+			fmt.Fprintf(&b, "%s\n", Wrap("  ", "  ", Printable(cmp.Or(e.Message, "no details were given"))))
 		}
 	}
 	tell("The last thing reported was", cause)
@@ -254,6 +259,9 @@ func (o Notify) failure(r Rotation, cause *StepError) (headline, text string) {
 		return headline, paragraphs(
 			fmt.Sprintf("The old key is Inactive and was NOT deleted, because the new key %s is not Active any more or secret %s does not deliver it any more. The user may be left without a working key.", newKey, secret),
 			fmt.Sprintf("What to do, at once: reactivate %s in the IAM console or with the activate function if a consumer is broken. Then find out who changed the new key or the secret.", old))
+	case name == NoSuchEntity && *r.Start != StartCreate:
+		return "ended, the user is gone", paragraphs("The user is not there any more, and its keys went with it. There is nothing left to rotate.",
+			fmt.Sprintf("What to do: nothing, if that was meant. Secret %s still holds the last key, which is of no use any more.", secret))
 	case *r.Start == StartSoak:
 		return headline, paragraphs("The old key is switched off and, as far as is known, not deleted.",
 			fmt.Sprintf("What to do: see the reason below. Reactivate the old key if something has stopped working. Else start the rotation again under another execution name with accessKeyId %s, which takes up the soak again, or delete that key by hand when you are sure that nobody needs it.", old))
@@ -298,6 +306,8 @@ func states(stage Stage, r Rotation, cause *StepError) (old, newKey string) {
 		return "unchanged", ""
 	case *r.Start == StartCreate:
 		return "Active", ""
+	case name == NoSuchEntity:
+		return "gone", "gone"
 	case *r.Start == StartSoak && name == "RolledBack":
 		return "Active again", lastSeen
 	case *r.Start == StartSoak && name == NotReplaced:
@@ -325,15 +335,15 @@ func dueNotice(stage Stage, due DueOutput) Message {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n%s\n\n", capital(headline), text)
 	for _, r := range due.Rotations {
-		fmt.Fprintf(&b, "%s  %s  %d days old%s\n    %s\n", r.AccessKeyID, r.UserName, r.AgeDays, owned(r.Owner), r.SecretID)
+		fmt.Fprintf(&b, "%s  %s  %d days old%s\n    %s\n", Printable(r.AccessKeyID), Printable(r.UserName), r.AgeDays, owned(r.Owner), Printable(r.SecretID))
 	}
 	if len(due.SkippedCounts) > 0 {
 		b.WriteString("\nSkipped, though they opted in:\n")
 		for _, why := range slices.Sorted(maps.Keys(due.SkippedCounts)) {
-			fmt.Fprintf(&b, "  %-20s %d\n", why, due.SkippedCounts[why])
+			fmt.Fprintf(&b, "  %-20s %d\n", Printable(string(why)), due.SkippedCounts[why])
 		}
 		for _, s := range due.Skipped {
-			fmt.Fprintf(&b, "    %s: %s\n", s.UserName, s.Reason)
+			fmt.Fprintf(&b, "    %s: %s\n", Printable(s.UserName), Printable(string(s.Reason)))
 		}
 	}
 	if c := due.Coverage; !c.Complete {
@@ -396,38 +406,13 @@ func join(id, state string) string {
 	if id == "" {
 		return ""
 	}
-	return id + "  " + state
+	return Printable(id) + "  " + state
 }
 
-// paragraphs fills each text and sets them apart.
+// paragraphs wraps each text and sets them apart.
 func paragraphs(texts ...string) string {
 	for i := range texts {
-		texts[i] = fill("", texts[i])
+		texts[i] = Wrap("", "", Printable(texts[i]))
 	}
 	return strings.Join(texts, "\n\n")
-}
-
-// mailWidth is the number of columns that plain mail reads well at.
-const mailWidth = 72
-
-// fill breaks the text into lines of at most that many columns where it can.
-func fill(indent, s string) string {
-	var b strings.Builder
-	width := 0
-	for _, word := range strings.Fields(Printable(s)) {
-		switch {
-		case width == 0:
-			b.WriteString(indent)
-			width = len(indent)
-		case width+1+len(word) > mailWidth:
-			b.WriteString("\n" + indent)
-			width = len(indent)
-		default:
-			b.WriteByte(' ')
-			width++
-		}
-		b.WriteString(word)
-		width += len(word)
-	}
-	return b.String()
 }

@@ -90,6 +90,7 @@ func TestNotices(t *testing.T) {
 		"failed-wait-replaced":    {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
 		"failed-soak-rolled-back": {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
 		"failed-soak-replaced":    {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-user-gone":   {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
 		"failed-soak":             {Stage: iamkeys.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
 		"planned":                 {Stage: iamkeys.StagePlanned, Due: due},
 		"started":                 {Stage: iamkeys.StageStarted, Due: due},
@@ -131,14 +132,23 @@ func TestNotify(t *testing.T) {
 	wantCode(t, err, iamkeys.NotifyFailed)
 
 	hostile := rotation(iamkeys.StartDeactivate)
-	hostile.Owner = new("a\r\nBcc: everybody\x1b[2J\u202e" + strings.Repeat("é", 300))
+	injected := "a\r\nBcc: everybody\x1b[2J\u202e"
+	hostile.Owner, hostile.AccessKeyID, hostile.SecretID = new(injected+strings.Repeat("é", 300)), &injected, &injected
 	if _, err := notifier(a.Start()).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StageReady, Rotation: hostile}); err != nil {
 		t.Fatal(err)
 	}
-	m := a.Messages()[0]
-	if strings.ContainsAny(m.Text+m.Subject, "\r\x1b\u202e") || strings.Contains(m.Text, "\nBcc") {
-		t.Errorf("hostile owner comes through: %q", m.Text)
+	if _, err := notifier(a.Start()).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{
+		Rotations: []iamkeys.DueRotation{{UserName: injected, AccessKeyID: injected, SecretID: injected, Owner: &injected}},
+		Skipped:   []iamkeys.SkippedUser{{UserName: injected, Reason: iamkeys.SkipReason(injected)}}, SkippedCounts: map[iamkeys.SkipReason]int{iamkeys.SkipReason(injected): 1},
+	}}); err != nil {
+		t.Fatal(err)
 	}
+	for _, m := range a.Messages() {
+		if strings.ContainsAny(m.Text+m.Subject, "\r\x1b\u202e") || strings.Contains(m.Text, "\nBcc") {
+			t.Errorf("hostile text comes through: %q", m.Text)
+		}
+	}
+	m := a.Messages()[0]
 	for _, at := range m.Attributes {
 		if len(at.Value) > 256 || strings.ContainsAny(at.Value, "\r\n\x1b") {
 			t.Errorf("attribute %s is %q", at.Name, at.Value)
@@ -149,11 +159,12 @@ func TestNotify(t *testing.T) {
 	if _, err := notifier(a.Start()).Run(t.Context(), iamkeys.NotifyInput{Stage: iamkeys.StageFailed, Rotation: hostile, Error: endless, EarlierError: &iamkeys.StepError{Name: "KeyInUse", Message: endless.Message}}); err != nil {
 		t.Fatal(err)
 	}
-	if m := a.Messages()[1]; len(m.Body()) > 200_000 {
+	if m := a.Messages()[2]; len(m.Body()) > 200_000 {
 		t.Errorf("%d bytes", len(m.Body()))
 	}
 
 	for _, in := range []iamkeys.NotifyInput{
+		{Stage: iamkeys.StageReady, Rotation: rotation(iamkeys.StartCreate)}, {Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Error: &iamkeys.StepError{Name: "Internal"}},
 		{}, {Stage: "soon"}, {Stage: iamkeys.StageReady}, {Stage: iamkeys.StagePlanned}, {Stage: iamkeys.StageReady, Rotation: &iamkeys.Rotation{}},
 		{Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Rotation: hostile}, {Stage: iamkeys.StageReady, Due: &iamkeys.DueOutput{}, Rotation: hostile},
 	} {

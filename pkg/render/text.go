@@ -11,9 +11,6 @@ import (
 	"iamkeys/pkg/iamkeys"
 )
 
-// columns is the width that mail clients show without wrapping.
-const columns = 72
-
 // newest is how many new findings the mail names before it tells of all.
 const newest = 10
 
@@ -22,7 +19,7 @@ const newest = 10
 // it leaves out it counts. A limit of 0 or less leaves nothing out. where is the
 // stored report's place, without its extension; "" when it is not stored.
 //
-// Lines are 72 columns wide at most, unless a single word is wider.
+// Its lines are wrapped by [iamkeys.Wrap].
 func Text(r iamkeys.Report, where string, limit int) []byte {
 	var m mail
 	s := r.Summary
@@ -240,44 +237,9 @@ func lower(s string) string {
 
 // line writes one paragraph, indented, wrapped at spaces. s is one line already.
 func (m *mail) line(indent int, s string) {
-	column, hanging := 0, indent
+	hanging := indent
 	if indent > 0 {
 		hanging += 2 // so that a paragraph's later lines are not taken for another one
 	}
-	for i, word := range strings.Fields(s) {
-		w := width(word)
-		switch {
-		case i == 0:
-			m.WriteString(strings.Repeat(" ", indent))
-			column = indent
-		case column+1+w > columns:
-			m.WriteString("\n" + strings.Repeat(" ", hanging))
-			column = hanging
-		default:
-			m.WriteByte(' ')
-			column++
-		}
-		m.WriteString(word)
-		column += w
-	}
-	m.WriteByte('\n')
-}
-
-// width is how many columns a terminal or mail client with a fixed pitch gives to
-// a word: two for each East Asian character and emoji, none for combining marks.
-func width(word string) int {
-	n := 0
-	for _, r := range word {
-		switch {
-		case r < utf8.RuneSelf:
-			n++
-		case unicode.In(r, unicode.Mn, unicode.Me):
-		case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul),
-			r >= 0x3000 && r <= 0x303F, r >= 0xFF01 && r <= 0xFF60, r >= 0xFFE0 && r <= 0xFFE6, r >= 0x1F300 && r <= 0x1FAFF:
-			n += 2
-		default:
-			n++
-		}
-	}
-	return n
+	m.WriteString(iamkeys.Wrap(strings.Repeat(" ", indent), strings.Repeat(" ", hanging), s) + "\n")
 }

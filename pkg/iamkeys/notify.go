@@ -259,7 +259,7 @@ func (o Notify) failure(r Rotation, cause *StepError) (headline, text string) {
 		return headline, paragraphs(
 			fmt.Sprintf("The old key is Inactive and was NOT deleted, because the new key %s is not Active any more or secret %s does not deliver it any more. The user may be left without a working key.", newKey, secret),
 			fmt.Sprintf("What to do, at once: reactivate %s in the IAM console or with the activate function if a consumer is broken. Then find out who changed the new key or the secret.", old))
-	case name == NoSuchEntity && *r.Start != StartCreate:
+	case *r.Start == StartSoak && name == NoSuchEntity:
 		return "ended, the user is gone", paragraphs("The user is not there any more, and its keys went with it. There is nothing left to rotate.",
 			fmt.Sprintf("What to do: nothing, if that was meant. Secret %s still holds the last key, which is of no use any more.", secret))
 	case *r.Start == StartSoak:
@@ -306,7 +306,7 @@ func states(stage Stage, r Rotation, cause *StepError) (old, newKey string) {
 		return "unchanged", ""
 	case *r.Start == StartCreate:
 		return "Active", ""
-	case name == NoSuchEntity:
+	case *r.Start == StartSoak && name == NoSuchEntity:
 		return "gone", "gone"
 	case *r.Start == StartSoak && name == "RolledBack":
 		return "Active again", lastSeen

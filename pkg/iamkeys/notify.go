@@ -78,8 +78,8 @@ func (in NotifyInput) Validate() error {
 		if err := checkUserName(in.Rotation.UserName); err != nil || in.Stage == StageFailed {
 			return err
 		}
-		if r := in.Rotation; r.AccessKeyID == nil || r.NewAccessKeyID == nil || r.SecretID == nil {
-			return refuse(InvalidInput, "rotation must have accessKeyId, newAccessKeyId and secretId: the stage %s goes with a rotation whose new key is delivered.", in.Stage)
+		if r := in.Rotation; r.AccessKeyID == nil || r.SecretID == nil {
+			return refuse(InvalidInput, "rotation must have accessKeyId and secretId: the stage %s goes with what the plan function returned.", in.Stage)
 		}
 	default:
 		return refuse(InvalidInput, "stage must be one of %v; got %s.", stages, quoted(string(in.Stage)))

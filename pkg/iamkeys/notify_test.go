@@ -164,7 +164,7 @@ func TestNotify(t *testing.T) {
 	}
 
 	for _, in := range []iamkeys.NotifyInput{
-		{Stage: iamkeys.StageReady, Rotation: rotation(iamkeys.StartCreate)}, {Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Error: &iamkeys.StepError{Name: "Internal"}},
+		{Stage: iamkeys.StageReady, Rotation: &iamkeys.Rotation{UserName: user}}, {Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Error: &iamkeys.StepError{Name: "Internal"}},
 		{}, {Stage: "soon"}, {Stage: iamkeys.StageReady}, {Stage: iamkeys.StagePlanned}, {Stage: iamkeys.StageReady, Rotation: &iamkeys.Rotation{}},
 		{Stage: iamkeys.StagePlanned, Due: &iamkeys.DueOutput{}, Rotation: hostile}, {Stage: iamkeys.StageReady, Due: &iamkeys.DueOutput{}, Rotation: hostile},
 	} {

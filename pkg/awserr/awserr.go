@@ -32,6 +32,9 @@ var codes = map[string]iamkeys.Code{
 	"ReportNotPresent": iamkeys.InProgress, // not asked for,
 	"ReportExpired":    iamkeys.InProgress, // not any more
 
+	"PreconditionFailed":         iamkeys.InProgress, // S3: another writer was faster,
+	"ConditionalRequestConflict": iamkeys.InProgress, // or is at work
+
 	"Throttling":                iamkeys.Throttled,
 	"ThrottlingException":       iamkeys.Throttled,
 	"Throttled":                 iamkeys.Throttled, // SNS
@@ -92,7 +95,7 @@ func From(err error, action, resource string) error {
 	case iamkeys.LimitExceeded:
 		result.Message = fmt.Sprintf("%s for %s exceeds a limit of AWS: %s.", action, resource, strings.TrimSuffix(api.ErrorMessage(), "."))
 	case iamkeys.InProgress:
-		result.Message = fmt.Sprintf("What %s gives is not there yet. Try again later.", action)
+		result.Message = fmt.Sprintf("%s for %s met something unfinished: what it gives is not there yet, or another call is at work. Try again later.", action, resource)
 	case iamkeys.Throttled:
 		result.Message = fmt.Sprintf("AWS throttled %s for %s. Try again later.", action, resource)
 	case iamkeys.AccessDenied:

@@ -40,23 +40,34 @@ func New(config aws.Config, bucket string) *S3 {
 
 // GetObject implements the port. Without s3:ListBucket, S3 answers AccessDenied
 // for a missing object.
-func (s *S3) GetObject(ctx context.Context, key string) ([]byte, error) {
+func (s *S3) GetObject(ctx context.Context, key string) (content []byte, etag string, err error) {
 	const action = "s3:GetObject"
 	resource := "object s3://" + s.bucket + "/" + key
 	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.bucket, Key: &key})
 	if err != nil {
-		return nil, awserr.From(err, action, resource)
+		return nil, "", awserr.From(err, action, resource)
 	}
 	defer func() { _ = out.Body.Close() }() // it has been read to its end, or failed to be
-	content, err := io.ReadAll(out.Body)
-	if err != nil {
-		return nil, awserr.From(err, action, resource)
+	if content, err = io.ReadAll(out.Body); err != nil {
+		return nil, "", awserr.From(err, action, resource)
 	}
-	return content, nil
+	if out.ETag == nil {
+		return nil, "", awserr.Incomplete(action, resource, "the ETag")
+	}
+	return content, *out.ETag, nil
 }
 
 // PutObject implements the port.
-func (s *S3) PutObject(ctx context.Context, key, contentType string, content []byte) error {
-	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(content)})
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+func (s *S3) PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error {
+	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(content)}
+	switch {
+	case replaces == nil:
+	case *replaces == "":
+		in.IfNoneMatch = aws.String("*")
+	default:
+		in.IfMatch = replaces
+	}
+	_, err := s.client.PutObject(ctx, in)
 	return awserr.From(err, "s3:PutObject", "object s3://"+s.bucket+"/"+key)
 }

@@ -23,7 +23,9 @@ func config(url string) aws.Config {
 }
 
 func TestContract(t *testing.T) {
-	iamkeystest.TestS3(t, awss3.New(config(iamkeystest.NewAccount().Serve(t).URL), "iamkeys-reports"))
+	s3 := awss3.New(config(iamkeystest.NewAccount().Serve(t).URL), "iamkeys-reports")
+	iamkeystest.TestS3(t, s3)
+	iamkeystest.TestS3Conditions(t, s3) // moto takes no notice of conditions
 }
 
 // A server that stands in for S3 is told the bucket in the path: it has no host
@@ -32,7 +34,7 @@ func TestBucket(t *testing.T) {
 	account := iamkeystest.NewAccount()
 	c := config("http://aws")
 	c.HTTPClient = &http.Client{Transport: account.Serve(t)}
-	if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), "reports/1.csv", "text/csv", []byte("a,b")); err != nil {
+	if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), "reports/1.csv", "text/csv", []byte("a,b"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if o := account.Objects()["reports/1.csv"]; string(o.Content) != "a,b" || o.ContentType != "text/csv" {
@@ -42,9 +44,9 @@ func TestBucket(t *testing.T) {
 	var host string
 	c.BaseEndpoint, c.HTTPClient = nil, &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		host = r.URL.Host
-		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Etag": {`"1"`}}, Body: http.NoBody, Request: r}, nil
 	})}
-	if _, err := awss3.New(c, "iamkeys-reports").GetObject(t.Context(), "reports/1.csv"); err != nil || host != "iamkeys-reports.s3.us-east-1.amazonaws.com" {
+	if _, _, err := awss3.New(c, "iamkeys-reports").GetObject(t.Context(), "reports/1.csv"); err != nil || host != "iamkeys-reports.s3.us-east-1.amazonaws.com" {
 		t.Errorf("AWS is asked at %s (%v)", host, err)
 	}
 }
@@ -67,9 +69,9 @@ func TestContractOnMoto(t *testing.T) {
 
 func TestTrouble(t *testing.T) {
 	calls := map[string]func(context.Context, *awss3.S3) error{
-		"s3:GetObject": func(ctx context.Context, s *awss3.S3) error { _, err := s.GetObject(ctx, "there"); return err },
+		"s3:GetObject": func(ctx context.Context, s *awss3.S3) error { _, _, err := s.GetObject(ctx, "there"); return err },
 		"s3:PutObject": func(ctx context.Context, s *awss3.S3) error {
-			return s.PutObject(ctx, "there", "text/csv", []byte("a,b"))
+			return s.PutObject(ctx, "there", "text/csv", []byte("a,b"), nil)
 		},
 	}
 	for action, call := range calls {
@@ -103,7 +105,7 @@ func TestTrouble(t *testing.T) {
 func TestNotMissing(t *testing.T) {
 	server := iamkeystest.NewAccount().Serve(t)
 	server.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Refused }
-	if _, err := awss3.New(config(server.URL), "iamkeys-reports").GetObject(t.Context(), "there"); iamkeys.CodeOf(err) != iamkeys.AccessDenied {
+	if _, _, err := awss3.New(config(server.URL), "iamkeys-reports").GetObject(t.Context(), "there"); iamkeys.CodeOf(err) != iamkeys.AccessDenied {
 		t.Errorf("got %v, want AccessDenied", err)
 	}
 }

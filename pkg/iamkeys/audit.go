@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -14,9 +15,11 @@ import (
 
 // AuditS3 is what [Audit] asks of S3, on the report bucket.
 type AuditS3 interface {
-	// GetObject gives the object's content. A missing one is NoSuchEntity.
-	GetObject(ctx context.Context, key string) ([]byte, error)
-	PutObject(ctx context.Context, key, contentType string, content []byte) error
+	// GetObject gives the object's content, and the ETag of that. A missing one is NoSuchEntity.
+	GetObject(ctx context.Context, key string) (content []byte, etag string, err error)
+	// PutObject puts the object: over whatever is there when replaces is nil, else only over the content
+	// with that ETag or, if it is empty, where there is none. Anything else being there is InProgress.
+	PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error
 }
 
 // A Renderer gives the forms of a report that people read, as package render does.
@@ -113,13 +116,12 @@ func (in AuditInput) Validate() error {
 // judged; when there are users but none could be examined, the report is sent
 // first), StoreFailed and NotifyFailed (doing it again continues).
 func (o Audit) Run(ctx context.Context, in AuditInput) (AuditOutput, error) {
-	var latest *Report
-	var damaged string
+	var before latest
 	var err error
 	if in.AsOf == nil {
 		// Before the look for the run: what a delivery beside this one has made
 		// the latest report by now, it has stored, too.
-		if latest, damaged, err = o.latest(ctx); err != nil {
+		if before, err = o.latest(ctx); err != nil {
 			return AuditOutput{}, err
 		}
 	}
@@ -130,17 +132,17 @@ func (o Audit) Run(ctx context.Context, in AuditInput) (AuditOutput, error) {
 	report, done := stored, false
 	switch {
 	case report == nil:
-		if report, err = o.take(ctx, in, run, latest, damaged); err != nil {
+		if report, err = o.take(ctx, in, run, before); err != nil {
 			return AuditOutput{}, err
 		}
 		if err := o.store(ctx, run, *report); err != nil {
 			return AuditOutput{}, err
 		}
 	case in.AsOf == nil:
-		if latest, _, err = o.latest(ctx); err != nil {
+		if before, err = o.latest(ctx); err != nil {
 			return AuditOutput{}, err
 		}
-		done = latest != nil && !latest.Summary.AsOf.Before(report.Summary.AsOf)
+		done = before.report != nil && !before.report.Summary.AsOf.Before(report.Summary.AsOf)
 	}
 	out := AuditOutput{Summary: report.Summary, Report: ReportLocation{o.Bucket, run.prefix}}
 	if !done && o.due(in, *report) {
@@ -192,7 +194,7 @@ func (o Audit) find(ctx context.Context, in AuditInput) (run, *Report, error) {
 		at = []run{o.runAt(id, today), o.runAt(id, today.Add(-24*time.Hour))}
 	}
 	for _, r := range at {
-		content, err := o.S3.GetObject(ctx, r.prefix+".json")
+		content, _, err := o.S3.GetObject(ctx, r.prefix+".json")
 		if CodeOf(err) == NoSuchEntity {
 			continue
 		}
@@ -220,27 +222,41 @@ func readReport(content []byte) (*Report, error) {
 	if r.Summary.AsOf.IsZero() {
 		return nil, errors.New("it does not say when it was made")
 	}
+	if r.Findings == nil {
+		return nil, errors.New("it has no list of findings")
+	}
+	for _, f := range slices.Concat(r.Findings, r.Exempt, r.Resolved) {
+		if f.Rule == "" || f.Severity == "" || f.UserName == "" {
+			return nil, errors.New("a finding in it has no rule, severity or user")
+		}
+	}
 	return &r, nil
 }
 
-// latest gives the report to compare with, nil when there is none; damaged says
-// why one that is there cannot be read.
-func (o Audit) latest(ctx context.Context) (report *Report, damaged string, err error) {
-	content, err := o.S3.GetObject(ctx, o.base()+"latest.json")
+// latest is the report to compare with.
+type latest struct {
+	report  *Report // nil when there is none, or none that can be read
+	damaged string  // why it cannot be read
+	etag    string  // "" when there is none
+}
+
+func (o Audit) latest(ctx context.Context) (l latest, err error) {
+	content, etag, err := o.S3.GetObject(ctx, o.base()+"latest.json")
 	if CodeOf(err) == NoSuchEntity {
-		return nil, "", nil
+		return l, nil
 	}
 	if err != nil {
-		return nil, "", failed(StoreFailed, err, "The report before could not be read (%s), so nothing was judged. Run again.", CodeOf(err))
+		return l, failed(StoreFailed, err, "The report before could not be read (%s), so nothing was judged. Run again.", CodeOf(err))
 	}
-	if report, err = readReport(content); err != nil {
-		return nil, err.Error(), nil
+	l.etag = etag
+	if l.report, err = readReport(content); err != nil {
+		l.damaged = err.Error()
 	}
-	return report, "", nil
+	return l, nil
 }
 
 // take examines the account and judges it.
-func (o Audit) take(ctx context.Context, in AuditInput, r run, latest *Report, damaged string) (*Report, error) {
+func (o Audit) take(ctx context.Context, in AuditInput, r run, before latest) (*Report, error) {
 	began := o.Now()
 	asOf := began
 	if in.AsOf != nil {
@@ -251,7 +267,7 @@ func (o Audit) take(ctx context.Context, in AuditInput, r run, latest *Report, d
 	if source == "" {
 		source = FromCredentialReport
 	}
-	before := o.Calls()
+	called := o.Calls()
 	inv, err := o.Inventory.Run(ctx, source, func(u UserFacts) bool { return len(judgeUser(u, o.Thresholds, o.OwnerTag, asOf)) > 0 })
 	if err != nil {
 		return nil, err
@@ -259,11 +275,11 @@ func (o Audit) take(ctx context.Context, in AuditInput, r run, latest *Report, d
 	report := Judge(inv, o.Thresholds, o.OwnerTag, asOf)
 	report.Summary.RunID, report.Summary.Account = r.id, o.Account
 	if in.AsOf == nil {
-		if damaged != "" {
-			report.Summary.Notes = append(report.Summary.Notes, "The report before cannot be read ("+damaged+"), so everything counts as new.")
+		if before.damaged != "" {
+			report.Summary.Notes = append(report.Summary.Notes, "The report before cannot be read ("+before.damaged+"), so everything counts as new.")
 		}
-		report.Compare(latest, inv)
-		o.Emit(metrics(report, o.Calls()-before, o.Now().Sub(began)))
+		report.Compare(before.report, inv)
+		o.Emit(metrics(report, o.Calls()-called, o.Now().Sub(began)))
 	}
 	return &report, nil
 }
@@ -306,7 +322,7 @@ func (o Audit) store(ctx context.Context, r run, report Report) error {
 		{".html", "text/html; charset=utf-8", html},
 		{".json", "application/json", content},
 	} {
-		if err := o.S3.PutObject(ctx, r.prefix+form.ending, form.contentType, form.content); err != nil {
+		if err := o.S3.PutObject(ctx, r.prefix+form.ending, form.contentType, form.content, nil); err != nil {
 			return failed(StoreFailed, err, "The report could not be stored at %s%s (%s), so it was not published. Run again: it does both.", r.prefix, form.ending, CodeOf(err))
 		}
 	}
@@ -314,22 +330,26 @@ func (o Audit) store(ctx context.Context, r run, report Report) error {
 }
 
 // keep makes the report the one that the next run compares with, unless a newer
-// one is there by now.
+// one is there by now. Of runs that end at the same time, all but one look again.
 func (o Audit) keep(ctx context.Context, report Report) error {
-	now, _, err := o.latest(ctx)
-	if err == nil && now != nil && now.Summary.AsOf.After(report.Summary.AsOf) {
-		return nil
-	}
-	if err == nil {
-		var content []byte
-		if content, err = json.Marshal(report); err == nil {
-			err = o.S3.PutObject(ctx, o.base()+"latest.json", "application/json", content)
+	content, err := json.Marshal(report)
+	for looks := 1; err == nil; looks++ {
+		var now latest
+		if now, err = o.latest(ctx); err != nil {
+			break
+		}
+		if now.report != nil && now.report.Summary.AsOf.After(report.Summary.AsOf) {
+			return nil
+		}
+		err = o.S3.PutObject(ctx, o.base()+"latest.json", "application/json", content, &now.etag)
+		if err == nil {
+			return nil
+		}
+		if CodeOf(err) == InProgress && looks < 5 {
+			err = nil
 		}
 	}
-	if err != nil {
-		return failed(StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", CodeOf(err))
-	}
-	return nil
+	return failed(StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", CodeOf(err))
 }
 
 // due reports whether the report is to be sent.

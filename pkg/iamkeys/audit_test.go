@@ -695,6 +695,8 @@ func TestAuditLatestTrouble(t *testing.T) {
 		"an older schema": strings.Replace(good, `"schemaVersion":1`, `"schemaVersion":0`, 1),
 		"a newer schema":  strings.Replace(good, `"schemaVersion":1`, `"schemaVersion":2`, 1),
 		"no time":         strings.Replace(good, `"asOf":"2026-11-23T09:01:04Z",`, "", 1),
+		"no findings":     strings.Replace(good, `"findings":`, `"foundings":`, 1),
+		"no finding":      strings.Replace(good, `"findings":[`, `"findings":[{},`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := company()
@@ -771,6 +773,23 @@ func TestAuditOlderRun(t *testing.T) {
 	again := mustAudit(t, a, in)
 	if again.RunID != out.RunID || again.Notified || len(a.Messages()) != sent || latest(t, a).Summary.RunID != later.RunID {
 		t.Errorf("%+v, latest %s", again, latest(t, a).Summary.RunID)
+	}
+	// Overtaken between its look at latest.json and writing it.
+	a.Advance(time.Hour)
+	looks := 0
+	overtaken := mustAudit(t, a, event(a), func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+		p.Before = func(_ int, action string) {
+			if action != "s3:PutObject" {
+				return
+			}
+			if looks++; looks == 5 { // after the four forms
+				a.Advance(time.Hour)
+				later = mustAudit(t, a, event(a))
+			}
+		}
+	})
+	if looks < 5 || latest(t, a).Summary.RunID != later.RunID || overtaken.RunID == later.RunID {
+		t.Errorf("latest is %s, want %s, after %d puts", latest(t, a).Summary.RunID, later.RunID, looks)
 	}
 	// An event that comes late is a run of its own day, judged now.
 	a.Advance(time.Hour)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -251,25 +252,34 @@ func (a *Account) SetObject(key string, content []byte) {
 	a.objects[key] = Object{"application/json", bytes.Clone(content)}
 }
 
+func (o Object) etag() string { return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(o.Content))) }
+
 // GetObject implements the port.
-func (p *Process) GetObject(ctx context.Context, key string) (content []byte, err error) {
+func (p *Process) GetObject(ctx context.Context, key string) (content []byte, etag string, err error) {
 	err = p.call(ctx, "s3:GetObject", func() error {
 		o, ok := p.objects[key]
 		if !ok {
 			return noSuch("Object %s", key)
 		}
-		content = bytes.Clone(o.Content)
+		content, etag = bytes.Clone(o.Content), o.etag()
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return content, nil
+	return content, etag, nil
 }
 
 // PutObject implements the port.
-func (p *Process) PutObject(ctx context.Context, key, contentType string, content []byte) error {
+func (p *Process) PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error {
 	return p.call(ctx, "s3:PutObject", func() error {
+		there := ""
+		if o, ok := p.objects[key]; ok {
+			there = o.etag()
+		}
+		if replaces != nil && *replaces != there {
+			return &iamkeys.Error{Code: iamkeys.InProgress, Message: "Another object is there."}
+		}
 		p.objects[key] = Object{contentType, bytes.Clone(content)}
 		p.stored = append(p.stored, key)
 		return nil

@@ -270,21 +270,47 @@ func TestInventoryIAM(t *testing.T, h Harness, iam iamkeys.InventoryIAM) {
 func TestS3(t *testing.T, s3 iamkeys.AuditS3) {
 	ctx := t.Context()
 	const key = "reports/123456789012/2026/11/23/20261123T060000Z.json"
-	_, err := s3.GetObject(ctx, key)
+	_, _, err := s3.GetObject(ctx, key)
 	certain(t, err, iamkeys.NoSuchEntity)
 	for _, content := range []string{`{"a": "<ü>"}`, "another", "", strings.Repeat("0123456789", 1_000_000)} {
-		if err := s3.PutObject(ctx, key, "application/json", []byte(content)); err != nil {
+		if err := s3.PutObject(ctx, key, "application/json", []byte(content), nil); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s3.GetObject(ctx, key); err != nil || string(got) != content {
+		if got, _, err := s3.GetObject(ctx, key); err != nil || string(got) != content {
 			t.Errorf("put %.20q, got %.20q, %v", content, got, err)
 		}
 	}
-	_, err = s3.GetObject(ctx, "reports/123456789012/latest.json")
+	_, _, err = s3.GetObject(ctx, "reports/123456789012/latest.json")
 	certain(t, err, iamkeys.NoSuchEntity)
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	unknown(t, s3.PutObject(ctx, key, "application/json", nil))
+	unknown(t, s3.PutObject(ctx, key, "application/json", nil, nil))
+}
+
+// TestS3Conditions is the contract of the port to S3 for writers at the same time.
+func TestS3Conditions(t *testing.T, s3 iamkeys.AuditS3) {
+	ctx := t.Context()
+	const key = "reports/123456789012/latest.json"
+	put := func(content string, replaces *string) error {
+		return s3.PutObject(ctx, key, "application/json", []byte(content), replaces)
+	}
+	none, other := "", `"0123456789abcdef0123456789abcdef"`
+	if err := put("first", &none); err != nil {
+		t.Fatal(err)
+	}
+	certain(t, put("second", &none), iamkeys.InProgress)
+	certain(t, put("second", &other), iamkeys.InProgress)
+	_, etag, err := s3.GetObject(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := put("second", &etag); err != nil {
+		t.Fatal(err)
+	}
+	certain(t, put("third", &etag), iamkeys.InProgress)
+	if got, _, err := s3.GetObject(ctx, key); err != nil || string(got) != "second" {
+		t.Errorf("got %q, %v", got, err)
+	}
 }
 
 // TestSNS is the contract of the port to SNS.

@@ -12,6 +12,7 @@ func TestAccountKeepsTheContracts(t *testing.T) {
 	t.Run("SecretsManager", func(t *testing.T) { iamkeystest.TestSecretsManager(t, a.Harness(), a.Start()) })
 	t.Run("InventoryIAM", func(t *testing.T) { iamkeystest.TestInventoryIAM(t, a.Harness(), a.Start()) })
 	t.Run("S3", func(t *testing.T) { iamkeystest.TestS3(t, a.Start()) })
+	t.Run("S3Conditions", func(t *testing.T) { iamkeystest.TestS3Conditions(t, a.Start()) })
 	t.Run("SNS", func(t *testing.T) { iamkeystest.TestSNS(t, a.Start()) })
 	t.Run("STS", func(t *testing.T) { iamkeystest.TestSTS(t, a.Harness(), a.Start()) })
 }

@@ -197,6 +197,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	case "s3":
 		w.Header().Set("Content-Type", "application/xml")
+		w.Header().Set("ETag", a.etag)
 	default:
 		w.Header().Set("Content-Type", "text/xml")
 	}
@@ -224,7 +225,10 @@ type request struct {
 }
 
 // An answer is what goes back.
-type answer struct{ content []byte }
+type answer struct {
+	content []byte
+	etag    string
+}
 
 // refusals maps the core's codes to a service's words for them.
 var refusals = map[string]map[iamkeys.Code]refusal{
@@ -254,6 +258,7 @@ var refusals = map[string]map[iamkeys.Code]refusal{
 	"s3": {
 		iamkeys.NoSuchEntity: {http.StatusNotFound, "NoSuchKey", ""},
 		iamkeys.AccessDenied: {http.StatusForbidden, "AccessDenied", ""},
+		iamkeys.InProgress:   {http.StatusPreconditionFailed, "PreconditionFailed", ""},
 	},
 }
 
@@ -383,10 +388,16 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 	case "s3:GetObject", "s3:PutObject":
 		_, key, _ := strings.Cut(strings.TrimPrefix(q.URL.Path, "/"), "/")
 		if q.action == "s3:PutObject" {
-			return answer{}, s.PutObject(ctx, key, q.Header.Get("Content-Type"), q.body)
+			var replaces *string
+			if etag := q.Header.Get("If-Match"); etag != "" {
+				replaces = &etag
+			} else if q.Header.Get("If-None-Match") == "*" {
+				replaces = new(string)
+			}
+			return answer{}, s.PutObject(ctx, key, q.Header.Get("Content-Type"), q.body, replaces)
 		}
-		content, err := s.GetObject(ctx, key)
-		return answer{content}, err
+		content, etag, err := s.GetObject(ctx, key)
+		return answer{content, etag}, err
 	case "sns:Publish":
 		id, err := s.Publish(ctx, published(q.form))
 		if err != nil {
@@ -497,7 +508,7 @@ func published(form url.Values) iamkeys.Message {
 
 func object(fields map[string]any) (answer, error) {
 	content, err := json.Marshal(fields)
-	return answer{content}, err
+	return answer{content: content}, err
 }
 
 // isKey reports whether the account has made an access key of that ID.
@@ -620,5 +631,5 @@ func (e *element) document() []byte {
 // result gives an answer of the query protocol: <ActionResponse><ActionResult>...
 func (q request) result(children ...*element) (answer, error) {
 	_, action, _ := strings.Cut(q.action, ":")
-	return answer{node(action+"Response", node(action+"Result", children...), node("ResponseMetadata", leaf("RequestId", "request"))).document()}, nil
+	return answer{content: node(action+"Response", node(action+"Result", children...), node("ResponseMetadata", leaf("RequestId", "request"))).document()}, nil
 }

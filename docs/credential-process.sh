@@ -9,5 +9,6 @@
 # see a new key; this one makes it ask every hour.
 set -eu
 value=$(aws --profile "$2" secretsmanager get-secret-value --secret-id "$1" --version-stage AWSCURRENT --query SecretString --output text)
-in_an_hour=$(date -u -d '+1 hour' +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -v+1H +%Y-%m-%dT%H:%M:%SZ) # GNU, BSD
+at=$(($(date +%s) + 3600))
+in_an_hour=$(date -u -d "@$at" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$at" +%Y-%m-%dT%H:%M:%SZ) # GNU and BusyBox, BSD
 printf '%s, "Expiration": "%s"}\n' "${value%\}}" "$in_an_hour"

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -216,21 +214,6 @@ func (c *Cloud) Wait(ctx context.Context, executionARN string) (Execution, error
 	}
 }
 
-// History returns the events of an execution, oldest first.
-func (c *Cloud) History(ctx context.Context, executionARN string) ([]sfntypes.HistoryEvent, error) {
-	var events []sfntypes.HistoryEvent
-	pages := sfn.NewGetExecutionHistoryPaginator(sfn.NewFromConfig(c.Config()),
-		&sfn.GetExecutionHistoryInput{ExecutionArn: aws.String(executionARN)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("reading the history of %s: %w", executionARN, err)
-		}
-		events = append(events, page.Events...)
-	}
-	return events, nil
-}
-
 // functionID returns the logical ID of a function named in short: "list",
 // "lastused" or "ListFunction".
 func (c *Cloud) functionID(name string) (string, error) {
@@ -255,64 +238,4 @@ func (c *Cloud) functionIDs() []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// Logs returns everything that the functions logged so far.
-func (c *Cloud) Logs(ctx context.Context) (string, error) {
-	groups := struct {
-		LogGroups []struct{ LogGroupName string }
-	}{}
-	if err := c.cloudWatchLogs(ctx, "DescribeLogGroups", map[string]any{}, &groups); err != nil {
-		return "", err
-	}
-	var all strings.Builder
-	for _, group := range groups.LogGroups {
-		request := map[string]any{"logGroupName": group.LogGroupName}
-		for {
-			var page struct {
-				Events    []struct{ Message string }
-				NextToken string
-			}
-			if err := c.cloudWatchLogs(ctx, "FilterLogEvents", request, &page); err != nil {
-				return "", err
-			}
-			for _, event := range page.Events {
-				fmt.Fprintln(&all, event.Message)
-			}
-			if page.NextToken == "" || page.NextToken == request["nextToken"] {
-				break
-			}
-			request["nextToken"] = page.NextToken
-		}
-	}
-	return all.String(), nil
-}
-
-// cloudWatchLogs calls CloudWatch Logs, for whose two calls a client of its own
-// would be too much. Nobody checks the signature.
-func (c *Cloud) cloudWatchLogs(ctx context.Context, action string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return fmt.Errorf("encoding logs:%s: %w", action, err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("calling logs:%s: %w", action, err)
-	}
-	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	req.Header.Set("X-Amz-Target", "Logs_20140328."+action)
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+"/logs/aws4_request, SignedHeaders=host, Signature=none")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("calling logs:%s: %w", action, err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("logs:%s answered %s %.300s (%v)", action, resp.Status, answer, err)
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("reading the answer of logs:%s: %w", action, err)
-	}
-	return nil
 }

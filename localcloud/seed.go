@@ -41,13 +41,3 @@ func (c *Cloud) Seed(ctx context.Context, users ...User) (map[string][]Credentia
 	}
 	return made.Users, nil
 }
-
-// Pass lets time pass for IAM: all users, keys and last uses grow older by d.
-// The clocks of functions and workflows stay as they are.
-func (c *Cloud) Pass(ctx context.Context, d time.Duration) error {
-	var nothing struct{}
-	if err := c.post(ctx, "localcloud/pass", map[string]any{"seconds": d.Seconds()}, &nothing); err != nil {
-		return fmt.Errorf("letting time pass: %w", err)
-	}
-	return nil
-}

@@ -19,14 +19,6 @@ type CreateIAM interface {
 	DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error
 }
 
-// PlanIAM is what create's decision is read from, and all that [Plan] asks of IAM.
-type PlanIAM interface {
-	// GetUser gives the user with its tags, without AttachedPolicies. An unknown user is NoSuchEntity.
-	GetUser(ctx context.Context, userName string) (User, error)
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
-}
-
 // CreateSecretsManager is what [Create] asks of Secrets Manager.
 type CreateSecretsManager interface {
 	DescribeSecret(ctx context.Context, secretID string) (SecretDescription, error)

@@ -34,6 +34,14 @@ const (
 	StartSoak       Start = "soak"       // the old key is Inactive
 )
 
+// PlanIAM is what create's decision is read from, and all that [Plan] asks of IAM.
+type PlanIAM interface {
+	// GetUser gives the user with its tags, without AttachedPolicies. An unknown user is NoSuchEntity.
+	GetUser(ctx context.Context, userName string) (User, error)
+	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
+	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
+}
+
 // Plan resolves a rotation: which key, which secret, every number, and where to
 // start. It changes nothing, and refuses what create would refuse, by create's
 // own decision.

@@ -63,7 +63,7 @@ func TestSettings(t *testing.T) {
 	refused := map[string][]string{
 		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "USER_PATH": {"", "ci/", "/ci"},
 		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "8761", "1.5", "many"},
-		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "366"}, "SOAK_DAYS": {"0", "366"}, "PROPAGATION_SECONDS": {"-1", "31"},
+		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "365"}, "SOAK_DAYS": {"0", "365"}, "PROPAGATION_SECONDS": {"-1", "31"},
 		"NOTIFICATION_TOPIC_ARN": {"", "topic"}, "NOTIFY": {"", "Always", "always|never"}, "MAX_AGE_DAYS": {"0", "75"}, "WARN_AGE_DAYS": {"90", "91"},
 		"UNUSED_DAYS": {"0"}, "LINGER_DAYS": {"0"}, "OWNER_TAG": {""}, "REPORT_BUCKET": {"", "Bucket"}, "REPORT_WAIT_SECONDS": {"0", "601"},
 		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "41"}, "ROTATION_STATE_MACHINE_ARN": {"", "arn:aws:lambda:eu-west-1:123456789012:function:f"},

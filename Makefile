@@ -1,5 +1,6 @@
 # make test    what CI runs: all checks and tests, on a local AWS of its own
-# make demo    the story in two minutes: audit, lifecycle, a refusal, on a local AWS
+# make demo    the story in two minutes, on a local AWS: audit, lifecycle, a refusal,
+#              two rotations, a second audit
 # make cloud   a local AWS that stays, with the environment to export; LISTEN=172.17.0.1
 #              lets containers on Linux reach it, at Docker's bridge
 # make invoke F=list E=functions/list/event.json

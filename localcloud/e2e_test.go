@@ -827,6 +827,7 @@ func TestAudit(t *testing.T) {
 	const stale = "AKIAE2ESTALE00000001"
 	c.seed(t, "audit-stale", AccessKey{AccessKeyID: stale, CreateDate: ago(200 * day), LastUsedDate: ago(120 * day), ServiceName: "s3"})
 	c.seed(t, "audit-healthy", AccessKey{AccessKeyID: "AKIAE2EHEALTHY000001", CreateDate: ago(3 * day), LastUsedDate: ago(time.Hour)})
+	c.seed(t, "audit-extra", AccessKey{CreateDate: ago(3 * day)}, AccessKey{CreateDate: ago(2 * day)}, AccessKey{CreateDate: ago(day), Status: "Inactive"})
 	all := c.subscribe(t, "audit-all", map[string]string{})
 	rotations := c.subscribe(t, "audit-rotations", map[string]string{"FilterPolicy": `{"kind": ["rotation"]}`})
 
@@ -839,7 +840,7 @@ func TestAudit(t *testing.T) {
 		Rules    map[string]int
 		Notified bool
 	}](t, r)
-	if !summary.Notified || !summary.Coverage.Complete || summary.Coverage.Users != summary.Coverage.UsersExamined || summary.Rules["unused"] < 1 {
+	if !summary.Notified || !summary.Coverage.Complete || summary.Coverage.Users != summary.Coverage.UsersExamined || summary.Rules["unused"] < 1 || summary.Rules["extra-keys"] < 1 {
 		t.Errorf("got %s", r.Payload)
 	}
 	mails := c.Published()

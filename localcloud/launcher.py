@@ -247,9 +247,9 @@ def moment(text):
 
 
 def correct_iam():
-    """The credential report as AWS writes it: with the root user's row, Regions and services, and the time it was made.
+    """The credential report as AWS writes it: with the root user's row, Regions and services, more keys than two, and the time it was made.
 
-    moto leaves the root user out, says not_supported for every Region and service, and dates the report 2015.
+    moto leaves the root user and a third key out, says not_supported for every Region and service, and dates the report 2015.
     """
     from moto.core.responses import ActionResult
     from moto.iam.models import IAMBackend, User
@@ -281,7 +281,11 @@ def correct_iam():
         made = datetime(2020, 1, 1).strftime(REPORT_TIME)
         root = ["<root_account>", f"arn:aws:iam::{ACCOUNT_ID}:root", made, "not_supported", "no_information"]
         root += ["not_supported"] * 2 + ["true"] + cells(None) * 2 + ["false", "N/A", "false", "N/A"]
-        return header + "\n" + ",".join(root) + "\n" + rows
+        lines = [header, ",".join(root)] + rows.splitlines()
+        more = [max(len(user.access_keys) - 2, 0) for user in self.users.values()]
+        if any(more):  # only then is the column there
+            lines = [line + "," + cell for line, cell in zip(lines, ["additional_credentials_info", "0"] + [str(n) for n in more])]
+        return "\n".join(lines) + "\n"
 
     moto_report = IAMBackend.get_credential_report
 

@@ -37,7 +37,8 @@
 // Begin with accesskey.go (the words) and errors.go. Then one operation a file:
 // list, lastused, deactivate (with the guards that delete shares), activate,
 // delete. create.go acts on what decide.go, a pure function, decides; what it
-// leaves on a secret is written and read in secretversion.go.
+// leaves on a secret is written and read in secretversion.go, and secret.go is the
+// type that holds the new key's secret on its way there.
 //
 // The audit takes an inventory (inventory.go, credentialreport.go), judges it
 // (rules.go, judge.go: pure functions of facts and time) and keeps and sends the

@@ -69,7 +69,7 @@ const (
 	SkipPath       SkipReason = "outsideUserPath"     // it may not be changed
 	SkipProtected  SkipReason = "protected"           // it may not be changed either, by its tag iamkeys:protect
 	SkipRotating   SkipReason = "rotating"            // an execution runs
-	SkipFailed     SkipReason = "failed"              // an execution ended without replacing the key; a person must look
+	SkipFailed     SkipReason = "failed"              // an execution ended without replacing the key; a person must look, within the 90 days that Step Functions knows of it
 	SkipUnexamined SkipReason = "unexamined"          // it could not be read
 	SkipLimit      SkipReason = "overLimit"           // its turn comes in a later run
 )

@@ -51,10 +51,7 @@ func (s *S3) GetObject(ctx context.Context, key string) (content []byte, etag st
 	if content, err = io.ReadAll(out.Body); err != nil {
 		return nil, "", awserr.From(err, action, resource)
 	}
-	if out.ETag == nil {
-		return nil, "", awserr.Incomplete(action, resource, "the ETag")
-	}
-	return content, *out.ETag, nil
+	return content, aws.ToString(out.ETag), nil
 }
 
 // PutObject implements the port.

@@ -44,7 +44,7 @@ func TestBucket(t *testing.T) {
 	var host string
 	c.BaseEndpoint, c.HTTPClient = nil, &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		host = r.URL.Host
-		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Etag": {`"1"`}}, Body: http.NoBody, Request: r}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 	})}
 	if _, _, err := awss3.New(c, "iamkeys-reports").GetObject(t.Context(), "reports/1.csv"); err != nil || host != "iamkeys-reports.s3.us-east-1.amazonaws.com" {
 		t.Errorf("AWS is asked at %s (%v)", host, err)

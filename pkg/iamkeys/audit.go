@@ -240,6 +240,8 @@ type latest struct {
 	etag    string  // "" when there is none
 }
 
+// latest reads latest.json; one that cannot be had, unlike a missing or damaged
+// one, is StoreFailed.
 func (o Audit) latest(ctx context.Context) (l latest, err error) {
 	content, etag, err := o.S3.GetObject(ctx, o.base()+"latest.json")
 	if CodeOf(err) == NoSuchEntity {

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 const day = 24 * time.Hour
@@ -301,9 +303,7 @@ func (c *Cloud) showRefusal(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("deactivate should have refused a key in use with KeyInUse, and answered %s", r.Payload)
 	}
 	fmt.Fprintf(w, "   %s\n", r.ErrorType)
-	for _, line := range wrap(r.Message, 72) {
-		fmt.Fprintf(w, "   %s\n", line)
-	}
+	fmt.Fprintln(w, iamkeys.Wrap("   ", "   ", r.Message))
 	return nil
 }
 
@@ -459,20 +459,4 @@ func count(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// wrap breaks text into lines of at most width characters, where words allow.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		if line != "" && len(line)+1+len(word) > width {
-			lines, line = append(lines, line), ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
 }

@@ -334,24 +334,27 @@ func (o Audit) store(ctx context.Context, r run, report Report) error {
 // keep makes the report the one that the next run compares with, unless a newer
 // one is there by now. Of runs that end at the same time, all but one look again.
 func (o Audit) keep(ctx context.Context, report Report) error {
-	content, err := json.Marshal(report)
-	for looks := 1; err == nil; looks++ {
-		var now latest
-		if now, err = o.latest(ctx); err != nil {
-			break
-		}
-		if now.report != nil && now.report.Summary.AsOf.After(report.Summary.AsOf) {
-			return nil
-		}
-		err = o.S3.PutObject(ctx, o.base()+"latest.json", "application/json", content, &now.etag)
-		if err == nil {
-			return nil
-		}
-		if CodeOf(err) == InProgress && looks < 5 {
-			err = nil
-		}
+	err := o.replaceLatest(ctx, report)
+	for again := 0; again < 4 && CodeOf(err) == InProgress; again++ {
+		err = o.replaceLatest(ctx, report)
 	}
-	return failed(StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", CodeOf(err))
+	if err != nil {
+		return failed(StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", CodeOf(err))
+	}
+	return nil
+}
+
+// replaceLatest is one attempt at that; InProgress says that another run was faster.
+func (o Audit) replaceLatest(ctx context.Context, report Report) error {
+	now, err := o.latest(ctx)
+	if err != nil || now.report != nil && now.report.Summary.AsOf.After(report.Summary.AsOf) {
+		return err
+	}
+	content, err := json.Marshal(report)
+	if err != nil {
+		return err
+	}
+	return o.S3.PutObject(ctx, o.base()+"latest.json", "application/json", content, &now.etag)
 }
 
 // due reports whether the report is to be sent.

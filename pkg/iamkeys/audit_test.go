@@ -776,20 +776,20 @@ func TestAuditOlderRun(t *testing.T) {
 	}
 	// Overtaken between its look at latest.json and writing it.
 	a.Advance(time.Hour)
-	looks := 0
+	puts := 0
 	overtaken := mustAudit(t, a, event(a), func(p *iamkeystest.Process, _ *iamkeys.Audit) {
 		p.Before = func(_ int, action string) {
 			if action != "s3:PutObject" {
 				return
 			}
-			if looks++; looks == 5 { // after the four forms
+			if puts++; puts == 5 { // after the four forms
 				a.Advance(time.Hour)
 				later = mustAudit(t, a, event(a))
 			}
 		}
 	})
-	if looks < 5 || latest(t, a).Summary.RunID != later.RunID || overtaken.RunID == later.RunID {
-		t.Errorf("latest is %s, want %s, after %d puts", latest(t, a).Summary.RunID, later.RunID, looks)
+	if puts < 5 || latest(t, a).Summary.RunID != later.RunID || overtaken.RunID == later.RunID {
+		t.Errorf("latest is %s, want %s, after %d puts", latest(t, a).Summary.RunID, later.RunID, puts)
 	}
 	// An event that comes late is a run of its own day, judged now.
 	a.Advance(time.Hour)

@@ -120,6 +120,11 @@ func (o Deactivate) Run(ctx context.Context, in DeactivateInput) (DeactivateOutp
 // our own probe, not as a consumer's.
 const probeHours = 1
 
+// duringProbe reports whether the key was last used when our own probe may have been it.
+func duringProbe(k AccessKey, used LastUsed) bool {
+	return !used.Date.After(k.CreateDate.Add(probeHours * time.Hour))
+}
+
 // adopted refuses until a consumer has used the replacing key. The probe of
 // create is not adoption. It shows one consumer, not all: that is what the quiet
 // window and the soak are for.
@@ -130,7 +135,7 @@ func (o Deactivate) adopted(ctx context.Context, keys []AccessKey, in Deactivate
 	}
 	key, _ := find(keys, in.ReplacedBy)
 	byConsumer := used.ServiceName != "" && used.ServiceName != probeService
-	if used.Never() || !byConsumer && !used.Date.After(key.CreateDate.Add(probeHours*time.Hour)) {
+	if used.Never() || !byConsumer && duringProbe(key, used) {
 		return refuse(NotAdopted, "Access key %s of user %s is not in use yet (%s), so %s stays Active. Let the consumer read the new key from its secret.",
 			in.ReplacedBy, in.UserName, used, in.AccessKeyID)
 	}

@@ -74,7 +74,7 @@ func (s situation) left(in intent) (key AccessKey, ok bool) {
 
 // unused reports whether nobody has used the key but create's own probe.
 func unused(k AccessKey, used LastUsed) bool {
-	return used.Never() || used.ServiceName == probeService && !used.Date.After(k.CreateDate.Add(probeHours*time.Hour))
+	return used.Never() || used.ServiceName == probeService && duringProbe(k, used)
 }
 
 // aged names keys with status and age, for messages.

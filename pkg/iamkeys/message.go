@@ -105,28 +105,31 @@ const MailColumns = 72
 func Wrap(indent, hanging, s string) string {
 	var b strings.Builder
 	column := 0
-	line := func(start string) {
-		b.WriteString(start)
-		column = len(start)
+	start := func(with string) {
+		b.WriteString(with)
+		column = len(with)
+	}
+	next := func() {
+		b.WriteByte('\n')
+		start(hanging)
 	}
 	for i, word := range strings.Fields(s) {
 		switch {
 		case i == 0:
-			line(indent)
+			start(indent)
 		case column+1+Columns(word) > MailColumns:
-			line("\n" + hanging)
-			column--
+			next()
 		default:
 			b.WriteByte(' ')
 			column++
 		}
 		for _, r := range word {
-			if w := columns(r); w == 2 && column+w > MailColumns {
-				line("\n" + hanging)
-				column--
+			w := columns(r)
+			if w == 2 && column+w > MailColumns {
+				next()
 			}
 			b.WriteRune(r)
-			column += columns(r)
+			column += w
 		}
 	}
 	return b.String()

@@ -8,7 +8,7 @@ import (
 )
 
 func TestColumns(t *testing.T) {
-	for word, want := range map[string]int{"abc": 3, "Büro": 4, "e\u0301": 1, "東京": 4, "＝": 2, "": 0} {
+	for word, want := range map[string]int{"abc": 3, "Büro": 4, "e\u0301": 1, "東京": 4, "ﾊﾝｶｸ": 8, "＝": 2, "": 0} {
 		if got := iamkeys.Columns(word); got != want {
 			t.Errorf("Columns(%q) = %d, want %d", word, got, want)
 		}

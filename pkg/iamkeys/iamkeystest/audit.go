@@ -252,7 +252,7 @@ func (a *Account) SetObject(key string, content []byte) {
 	a.objects[key] = Object{"application/json", bytes.Clone(content)}
 }
 
-func (o Object) etag() string { return fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(o.Content))) }
+func (o Object) etag() string { return fmt.Sprintf(`"%x"`, sha256.Sum256(o.Content)) }
 
 // GetObject implements the port.
 func (p *Process) GetObject(ctx context.Context, key string) (content []byte, etag string, err error) {

@@ -304,11 +304,20 @@ def correct_secrets_manager():
     In moto a Put that moves AWSCURRENT strips all other labels from the version that was current, GetSecretValue
     without a stage misses a move by UpdateSecretVersionStage, a version without labels stays in DescribeSecret,
     a change of labels does not change LastChangedDate, and a secret marked for deletion accepts a Put.
+    UpdateSecretVersionStage moves a label for whoever asks, also in a replica; AWS moves one that stands on another
+    version only for a caller whose RemoveFromVersionId names that version, and in a replica nothing. AWS keeps 20
+    labels a secret, never lets AWSCURRENT stand nowhere, and tells the PrimaryRegion of whatever is replicated.
     """
     import time
 
-    from moto.secretsmanager.exceptions import InvalidRequestException
-    from moto.secretsmanager.models import FakeSecret, SecretsManagerBackend
+    from moto.secretsmanager.exceptions import (
+        InvalidParameterException,
+        InvalidRequestException,
+        OperationNotPermittedOnReplica,
+        SecretNotFoundException,
+        SecretsManagerClientError,
+    )
+    from moto.secretsmanager.models import FakeSecret, ReplicaSecret, SecretsManagerBackend
 
     def holder(secret, label):
         return next((v for v, version in secret.versions.items() if label in version["version_stages"]), None)
@@ -324,6 +333,11 @@ def correct_secrets_manager():
 
     def version_ids_to_stages(self):
         return {v: list(version["version_stages"]) for v, version in self.versions.items() if version["version_stages"]}
+
+    moto_dict = FakeSecret.to_dict
+
+    def to_dict(self):
+        return moto_dict(self) | ({"PrimaryRegion": self.region} if self.replicas else {})
 
     def wrap(name, before=None, after=None):
         moto_method = getattr(SecretsManagerBackend, name)
@@ -343,18 +357,68 @@ def correct_secrets_manager():
         if secret.is_deleted():
             raise InvalidRequestException("You can't perform this operation on the secret because it was marked for deletion.")
 
+    def refuse_more_labels(secret, labels):
+        there = {label for version in secret.versions.values() for label in version["version_stages"]}
+        if len(there | set(labels)) > 20:
+            raise SecretsManagerClientError("LimitExceededException", "The request failed because it would exceed one of the Secrets Manager quotas.")
+
     def follow_current(secret):
-        secret.default_version_id = holder(secret, "AWSCURRENT") or secret.default_version_id
+        if not isinstance(secret, ReplicaSecret):
+            secret.default_version_id = holder(secret, "AWSCURRENT") or secret.default_version_id
 
     def changed(secret):
         secret.last_changed_date = time.time()
         follow_current(secret)
 
+    def update_secret_version_stage(self, secret_id, version_stage, remove_from_version_id, move_to_version_id):
+        secret = self.secrets.get(secret_id)
+        if secret is None:
+            raise SecretNotFoundException()
+        if isinstance(secret, ReplicaSecret):
+            raise OperationNotPermittedOnReplica
+        refuse_deleted(secret)
+        for version_id in (remove_from_version_id, move_to_version_id):
+            if version_id and version_id not in secret.versions:
+                raise InvalidParameterException(f"Not a valid version: {version_id}")
+        held = holder(secret, version_stage)
+        if remove_from_version_id and held != remove_from_version_id:
+            raise InvalidParameterException(f"Version stage {version_stage} not found in version {remove_from_version_id}")
+        if move_to_version_id and not remove_from_version_id and held not in (None, move_to_version_id):
+            raise InvalidParameterException(
+                f"The parameter RemoveFromVersionId can't be empty. Staging label {version_stage} is currently attached to version {held}, "
+                "so you must explicitly reference that version in RemoveFromVersionId."
+            )
+        if version_stage == "AWSCURRENT" and not move_to_version_id:
+            raise InvalidParameterException("You can only move staging label AWSCURRENT to a different secret version. It can't be completely removed.")
+        refuse_more_labels(secret, [version_stage] if move_to_version_id else [])
+
+        moved = [version_stage]
+        if version_stage == "AWSCURRENT" and held != move_to_version_id:
+            moved.append("AWSPREVIOUS")  # AWS moves it along, to where AWSCURRENT was
+        for version in secret.versions.values():
+            version["version_stages"] = [s for s in version["version_stages"] if s not in moved]
+        if move_to_version_id:
+            secret.versions[move_to_version_id]["version_stages"].append(version_stage)
+        if held and "AWSPREVIOUS" in moved:
+            secret.versions[held]["version_stages"].append("AWSPREVIOUS")
+        changed(secret)
+        return secret.arn, secret.name
+
+    moto_put = SecretsManagerBackend.put_secret_value
+
+    def put_secret_value(self, secret_id, secret_string, secret_binary, client_request_token, version_stages):
+        secret = self.secrets.get(secret_id)
+        if isinstance(secret, FakeSecret) and client_request_token not in secret.versions:
+            refuse_more_labels(secret, version_stages)
+        return moto_put(self, secret_id, secret_string, secret_binary, client_request_token, version_stages)
+
     FakeSecret.reset_default_version = reset_default_version
     FakeSecret._form_version_ids_to_stages = version_ids_to_stages
+    FakeSecret.to_dict = to_dict
+    SecretsManagerBackend.put_secret_value = put_secret_value
+    SecretsManagerBackend.update_secret_version_stage = update_secret_version_stage
     wrap("get_secret_value", before=follow_current)
     wrap("put_secret_value", before=refuse_deleted, after=changed)
-    wrap("update_secret_version_stage", before=refuse_deleted, after=changed)
 
 
 def end_with_input():

@@ -44,7 +44,7 @@ func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slo
 	topic := awssns.New(config, "arn:aws:sns:eu-west-1:123456789012:iamkeys")
 	create := iamkeys.Create{IAM: iam, SecretsManager: secrets, STS: awssts.New(config), Secrets: names, Propagation: 10 * time.Second, Now: account.Now, Sleep: account.Sleep, Log: log}
 	audit := iamkeys.Audit{
-		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: iamkeys.ReportMessage(render.Text),
 		Account: account.ID, Bucket: "iamkeys-reports", Thresholds: iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
 		OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []iamkeys.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
 	}
@@ -294,7 +294,7 @@ func TestAuditBehindTheWire(t *testing.T) {
 		p := account.Start()
 		_, err := iamkeys.Audit{
 			Inventory: iamkeys.TakeInventory{IAM: p, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log},
-			S3:        p, SNS: p, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+			S3:        p, SNS: p, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: iamkeys.ReportMessage(render.Text),
 			Account: account.ID, Bucket: "iamkeys-reports", Thresholds: iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
 			OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]iamkeys.Metric) {}, Now: account.Now, Log: log,
 		}.Run(t.Context(), iamkeys.AuditInput{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})

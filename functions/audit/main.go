@@ -23,6 +23,7 @@ func main() {
 		S3:        awss3.New(aws, env.ReportBucket()),
 		SNS:       awssns.New(aws, env.NotificationTopicARN()),
 		Render:    iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+		Message:   iamkeys.ReportMessage(render.Text),
 		Account:   env.AccountID(),
 		Bucket:    env.ReportBucket(),
 		Thresholds: iamkeys.Thresholds{

@@ -56,37 +56,6 @@ func (l LastUsed) String() string {
 	return s
 }
 
-// A User is what IAM says of a user, without its access keys.
-type User struct {
-	UserName         string
-	ARN              string
-	CreateDate       time.Time
-	Tags             []Tag
-	AttachedPolicies []string // ARNs of the managed policies attached to the user itself
-}
-
-// A Tag is a tag of a user.
-type Tag struct{ Key, Value string }
-
-// Tag gives the value of the user's tag. IAM compares tag keys without regard to case.
-func (u User) Tag(key string) (string, bool) {
-	for _, t := range u.Tags {
-		if strings.EqualFold(t.Key, key) {
-			return t.Value, true
-		}
-	}
-	return "", false
-}
-
-// The user tags that iamkeys reads.
-const (
-	TagSecret       = "iamkeys:secret"        // the secret that holds the user's key, under SecretPrefix
-	TagRotate       = "iamkeys:rotate"        // "on": the scheduled rotation may take this user
-	TagProtect      = "iamkeys:protect"       // "true": the functions' policies deny every change to this user
-	TagExemptUntil  = "iamkeys:exempt-until"  // last day (UTC) of an exemption, 2006-01-02
-	TagExemptReason = "iamkeys:exempt-reason" // why; an exemption without a reason does not hold
-)
-
 // What IAM accepts: names may be longer on reading than on creating (64), and \w is ASCII here.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListAccessKeys.html
 var (
@@ -191,6 +160,9 @@ func idleSince(k AccessKey, used LastUsed) time.Time {
 
 // days gives whole days, rounded down, and 0 for a time in the future.
 func days(d time.Duration) int { return max(0, int(d/(24*time.Hour))) }
+
+// dayCount gives n days.
+func dayCount(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // instant gives t as JSON shows it, UTC and whole seconds; nil for the zero time.
 func instant(t time.Time) *time.Time {

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sort"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -51,6 +48,7 @@ type Audit struct {
 	S3         AuditS3
 	SNS        NotificationSNS
 	Render     Renderer
+	Message    func(r Report, where string) Message // what is sent of a report that is stored at where
 	Account    string // ID of the account, twelve digits
 	Bucket     string // name of the report bucket
 	Thresholds Thresholds
@@ -146,7 +144,7 @@ func (o Audit) Run(ctx context.Context, in AuditInput) (AuditOutput, error) {
 	}
 	out := AuditOutput{Summary: report.Summary, Report: ReportLocation{o.Bucket, run.prefix}}
 	if !done && o.due(in, *report) {
-		id, err := o.SNS.Publish(ctx, o.message(*report, run))
+		id, err := o.SNS.Publish(ctx, o.Message(*report, o.where(run)))
 		if err != nil {
 			return out, failed(NotifyFailed, err, "The report is stored at %s.html, but could not be published (%s). Run the same event again: it publishes the stored report.", o.where(run), CodeOf(err))
 		}
@@ -375,61 +373,4 @@ func (o Audit) due(in AuditInput, r Report) bool {
 		return incomplete || r.Summary.New > 0 || r.Summary.Resolved > 0
 	}
 	return false
-}
-
-// mailLimit is how many findings a mail shows at most; more is for the stored report.
-const mailLimit = 100
-
-// message makes the report fit for SNS: as many findings as its size allows.
-func (o Audit) message(r Report, run run) Message {
-	severity := "none"
-	if h := r.Highest(); h != "" {
-		severity = string(h)
-	}
-	build := func(most int) Message {
-		cut := r
-		cut.Findings, cut.Exempt, cut.Resolved = head(r.Findings, most), head(r.Exempt, most), head(r.Resolved, most)
-		cut.Omitted = len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
-		content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
-		return Message{
-			Subject: subject(fmt.Sprintf("IAM access keys %s: %s", o.Account, headline(r.Summary))),
-			Text:    string(o.Render.Text(r, o.where(run), min(max(most, 1), mailLimit))),
-			JSON:    content,
-			Attributes: []Attribute{
-				{Name: "kind", Value: "audit"},
-				{Name: "severity", Value: severity},
-				{Name: "account", Value: o.Account},
-				{Name: "new", Value: strconv.Itoa(r.Summary.New), Number: true},
-				{Name: "findings", Value: strconv.Itoa(len(r.Findings)), Number: true},
-			},
-		}
-	}
-	all := max(len(r.Findings), len(r.Exempt), len(r.Resolved))
-	tooMany := sort.Search(all+1, func(n int) bool { return !build(n).fits() })
-	return build(max(0, tooMany-1))
-}
-
-func head(findings []Finding, most int) []Finding { return findings[:min(most, len(findings))] }
-
-// headline says in a few words what the report comes to, first what is missing in it.
-func headline(s Summary) string {
-	var said []string
-	if c := s.Coverage; !c.Complete {
-		missing := "the root user"
-		if n := c.Users - c.UsersExamined; n > 0 {
-			missing = fmt.Sprintf("%d of %d users", n, c.Users)
-		}
-		said = append(said, "INCOMPLETE, without "+missing)
-	}
-	switch n := s.New + s.Open; {
-	case n == 1:
-		said = append(said, fmt.Sprintf("1 finding (%d new, %d critical, %d high)", s.New, s.Severities.Critical, s.Severities.High))
-	case n > 1:
-		said = append(said, fmt.Sprintf("%d findings (%d new, %d critical, %d high)", n, s.New, s.Severities.Critical, s.Severities.High))
-	case s.Coverage.Users == 0:
-		said = append(said, "no users")
-	case s.Coverage.Complete:
-		said = append(said, "no findings")
-	}
-	return strings.Join(said, "; ")
 }

@@ -20,18 +20,22 @@ import (
 
 const base = "reports/123456789012/"
 
+// mail stands in for render.Text.
+func mail(r iamkeys.Report, where string, limit int) []byte {
+	return fmt.Appendf(nil, "text %s, %d of %d at %s", r.Summary.RunID, limit, len(r.Findings), where)
+}
+
 // auditor gives the audit of a process. Its text, CSV and HTML only show what
 // they were made of.
 func auditor(p *iamkeystest.Process) iamkeys.Audit {
 	return iamkeys.Audit{
 		Inventory: takeInventory(p), S3: p, SNS: p,
 		Render: iamkeys.Renderer{
-			Text: func(r iamkeys.Report, where string, limit int) []byte {
-				return fmt.Appendf(nil, "text %s, %d of %d at %s", r.Summary.RunID, limit, len(r.Findings), where)
-			},
+			Text: mail,
 			CSV:  func(r iamkeys.Report) []byte { return []byte("csv " + r.Summary.RunID) },
 			HTML: func(r iamkeys.Report) ([]byte, error) { return []byte("html " + r.Summary.RunID), nil },
 		},
+		Message: iamkeys.ReportMessage(mail),
 		Account: p.ID, Bucket: "reports", Thresholds: thresholds, OwnerTag: "owner", Notify: iamkeys.NotifyChanges,
 		RequestID: func(context.Context) string { return "request-1" }, Calls: p.IAMCalls, Emit: func([]iamkeys.Metric) {}, Now: p.Now, Log: quiet,
 	}

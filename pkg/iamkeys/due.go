@@ -140,12 +140,6 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 
 func optedIn(u User) bool { return tagged(u, TagRotate, "on") }
 
-// tagged reports whether the user has that tag, without regard to case.
-func tagged(u User, key, value string) bool {
-	v, _ := u.Tag(key)
-	return strings.EqualFold(strings.TrimSpace(v), value)
-}
-
 // old gives the oldest Active key that is due, nil when there is none.
 func (o Due) old(keys []KeyFacts, now time.Time) *KeyFacts {
 	var old *KeyFacts

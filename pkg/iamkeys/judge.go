@@ -3,12 +3,8 @@ package iamkeys
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
-
-// maxExemptDays is how far ahead an exemption may reach.
-const maxExemptDays = 400
 
 // Judge applies every rule to every user of the inventory, as of that time. It
 // is a pure function. The report it gives compares with nothing: its findings
@@ -103,28 +99,11 @@ func (f *Finding) key(k KeyFacts, asOf time.Time) {
 	}
 }
 
-// exemption reads the user's tags, nil when neither is there. It holds through
-// the whole last day, UTC.
+// exemption gives the user's exemption as it counts for the rule, nil when there is none.
 func exemption(u User, r Rule, asOf time.Time) *Exemption {
-	until, hasUntil := u.Tag(TagExemptUntil)
-	reason, hasReason := u.Tag(TagExemptReason)
-	if !hasUntil && !hasReason {
-		return nil
-	}
-	e := &Exemption{Reason: reason, Until: until}
-	day, err := time.Parse(time.DateOnly, until)
-	today := asOf.UTC().Truncate(24 * time.Hour)
-	switch {
-	case !r.Exempts:
+	e := u.Exemption(asOf)
+	if e != nil && !r.Exempts {
 		e.Invalid = text(fmt.Sprintf("the rule %s cannot be exempted", r.ID))
-	case err != nil:
-		e.Invalid = text("tag " + TagExemptUntil + " is not a date such as 2026-12-31")
-	case strings.TrimSpace(reason) == "":
-		e.Invalid = text("tag " + TagExemptReason + " is missing")
-	case day.Before(today):
-		e.Invalid = text("it has expired")
-	case day.Sub(today) > dayCount(maxExemptDays):
-		e.Invalid = text(fmt.Sprintf("it reaches more than %d days ahead", maxExemptDays))
 	}
 	return e
 }

@@ -129,14 +129,6 @@ type Finding struct {
 	Controls     []string   `json:"controls"` // CIS AWS Foundations and Security Hub numbers
 }
 
-// An Exemption is what a user's tags ask for. Invalid says why it does not
-// hold, and is null when it does.
-type Exemption struct {
-	Reason  string  `json:"reason"`
-	Until   string  `json:"until"` // as written in the tag
-	Invalid *string `json:"invalid"`
-}
-
 // identity is what makes two findings of two runs the same one.
 type identity struct {
 	rule    RuleID

@@ -142,5 +142,3 @@ func (id RuleID) ofUsers() bool {
 	r, _ := RuleOf(id)
 	return r.OfUsers
 }
-
-func dayCount(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

@@ -1,0 +1,69 @@
+package iamkeys
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// mailLimit is how many findings a mail shows at most; more is for the stored report.
+const mailLimit = 100
+
+// ReportMessage gives what makes an audit's report, stored at where, fit for SNS: as many
+// findings as its size allows. text gives the mail, as render.Text does.
+func ReportMessage(text func(r Report, where string, limit int) []byte) func(r Report, where string) Message {
+	return func(r Report, where string) Message {
+		severity := "none"
+		if h := r.Highest(); h != "" {
+			severity = string(h)
+		}
+		build := func(most int) Message {
+			cut := r
+			cut.Findings, cut.Exempt, cut.Resolved = head(r.Findings, most), head(r.Exempt, most), head(r.Resolved, most)
+			cut.Omitted = len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
+			content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
+			return Message{
+				Subject: subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, headline(r.Summary))),
+				Text:    string(text(r, where, min(max(most, 1), mailLimit))),
+				JSON:    content,
+				Attributes: []Attribute{
+					{Name: "kind", Value: "audit"},
+					{Name: "severity", Value: severity},
+					{Name: "account", Value: r.Summary.Account},
+					{Name: "new", Value: strconv.Itoa(r.Summary.New), Number: true},
+					{Name: "findings", Value: strconv.Itoa(len(r.Findings)), Number: true},
+				},
+			}
+		}
+		all := max(len(r.Findings), len(r.Exempt), len(r.Resolved))
+		tooMany := sort.Search(all+1, func(n int) bool { return !build(n).fits() })
+		return build(max(0, tooMany-1))
+	}
+}
+
+func head(findings []Finding, most int) []Finding { return findings[:min(most, len(findings))] }
+
+// headline says in a few words what the report comes to, first what is missing in it.
+func headline(s Summary) string {
+	var said []string
+	if c := s.Coverage; !c.Complete {
+		missing := "the root user"
+		if n := c.Users - c.UsersExamined; n > 0 {
+			missing = fmt.Sprintf("%d of %d users", n, c.Users)
+		}
+		said = append(said, "INCOMPLETE, without "+missing)
+	}
+	switch n := s.New + s.Open; {
+	case n == 1:
+		said = append(said, fmt.Sprintf("1 finding (%d new, %d critical, %d high)", s.New, s.Severities.Critical, s.Severities.High))
+	case n > 1:
+		said = append(said, fmt.Sprintf("%d findings (%d new, %d critical, %d high)", n, s.New, s.Severities.Critical, s.Severities.High))
+	case s.Coverage.Users == 0:
+		said = append(said, "no users")
+	case s.Coverage.Complete:
+		said = append(said, "no findings")
+	}
+	return strings.Join(said, "; ")
+}

@@ -27,7 +27,9 @@ import (
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/awssts"
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 	"iamkeys/pkg/render"
 )
@@ -40,13 +42,13 @@ func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slo
 	config := awsconfig.At("http://aws", "eu-west-1", "function", "function")
 	config.HTTPClient = &http.Client{Transport: server}
 	iam, secrets, names := awsiam.New(config), awssecrets.New(config, ""), iamkeys.SecretNames{Prefix: "iamkeys/"}
-	inventory := iamkeys.TakeInventory{IAM: iam, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log}
+	inventory := audit.TakeInventory{IAM: iam, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log}
 	topic := awssns.New(config, "arn:aws:sns:eu-west-1:123456789012:iamkeys")
 	create := iamkeys.Create{IAM: iam, SecretsManager: secrets, STS: awssts.New(config), Secrets: names, Propagation: 10 * time.Second, Now: account.Now, Sleep: account.Sleep, Log: log}
-	audit := iamkeys.Audit{
-		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: iamkeys.ReportMessage(render.Text),
-		Account: account.ID, Bucket: "iamkeys-reports", Thresholds: iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-		OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []iamkeys.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
+	auditor := audit.Audit{
+		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
+		Account: account.ID, Bucket: "iamkeys-reports", Thresholds: audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
+		OwnerTag: "owner", Notify: audit.NotifyAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []audit.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
 	}
 	return map[string]lambda.Handler{
 		"list":       lambdafn.Handler(iamkeys.List{IAM: iam, Now: account.Now}.Run, log),
@@ -57,10 +59,10 @@ func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slo
 		"delete":     lambdafn.Handler(iamkeys.Delete{IAM: iam, SecretsManager: secrets, Secrets: names, Log: log}.Run, log),
 		"plan": lambdafn.Handler(iamkeys.Plan{IAM: iam, SecretsManager: secrets, Secrets: names, OwnerTag: "owner", QuietHours: 168, PollHours: 6, MaxWaitDays: 30, SoakDays: 30,
 			Now: account.Now}.Run, log),
-		"due": lambdafn.Handler(iamkeys.Due{Inventory: inventory, StepFunctions: awssfn.New(config, rotationMachine), Secrets: names, UserPath: "/", OwnerTag: "owner", UnusedDays: 45,
+		"due": lambdafn.Handler(audit.Due{Inventory: inventory, StepFunctions: awssfn.New(config, rotationMachine), Secrets: names, UserPath: "/", OwnerTag: "owner", UnusedDays: 45,
 			RotateAgeDays: 80, MaxRotations: 5, Now: account.Now}.Run, log),
-		"notify": lambdafn.Handler(iamkeys.Notify{SNS: topic, Now: account.Now, Log: log}.Run, log),
-		"audit":  lambdafn.ScheduledHandler(audit.Run, func(at time.Time) iamkeys.AuditInput { return iamkeys.AuditInput{EventTime: at} }, log),
+		"notify": lambdafn.Handler(notice.Notify{SNS: topic, Now: account.Now, Log: log}.Run, log),
+		"audit":  lambdafn.ScheduledHandler(auditor.Run, func(at time.Time) audit.Input { return audit.Input{EventTime: at} }, log),
 	}
 }
 
@@ -255,7 +257,7 @@ func TestNoSecretShows(t *testing.T) {
 
 // The audit behind the wire is the audit: the adapters neither lose nor add anything.
 func TestAuditBehindTheWire(t *testing.T) {
-	report := func(t *testing.T, run func(*iamkeystest.Account, *iamkeystest.Server)) iamkeys.Report {
+	report := func(t *testing.T, run func(*iamkeystest.Account, *iamkeystest.Server)) audit.Report {
 		account := iamkeystest.NewAccount()
 		account.AddRootKey(time.Hour)
 		for n := range 40 {
@@ -275,7 +277,7 @@ func TestAuditBehindTheWire(t *testing.T) {
 		server := account.Serve(t)
 		server.PageSize = 7
 		run(account, server)
-		var r iamkeys.Report
+		var r audit.Report
 		if err := json.Unmarshal(account.Objects()["reports/123456789012/latest.json"].Content, &r); err != nil {
 			t.Fatal(err)
 		}
@@ -292,12 +294,12 @@ func TestAuditBehindTheWire(t *testing.T) {
 	})
 	direct := report(t, func(account *iamkeystest.Account, _ *iamkeystest.Server) {
 		p := account.Start()
-		_, err := iamkeys.Audit{
-			Inventory: iamkeys.TakeInventory{IAM: p, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log},
-			S3:        p, SNS: p, Render: iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: iamkeys.ReportMessage(render.Text),
-			Account: account.ID, Bucket: "iamkeys-reports", Thresholds: iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-			OwnerTag: "owner", Notify: iamkeys.NotifyAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]iamkeys.Metric) {}, Now: account.Now, Log: log,
-		}.Run(t.Context(), iamkeys.AuditInput{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})
+		_, err := audit.Audit{
+			Inventory: audit.TakeInventory{IAM: p, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log},
+			S3:        p, SNS: p, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
+			Account: account.ID, Bucket: "iamkeys-reports", Thresholds: audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
+			OwnerTag: "owner", Notify: audit.NotifyAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]audit.Metric) {}, Now: account.Now, Log: log,
+		}.Run(t.Context(), audit.Input{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})
 		if err != nil {
 			t.Fatal(err)
 		}

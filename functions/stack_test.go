@@ -30,6 +30,8 @@ import (
 	yamlparser "github.com/goccy/go-yaml/parser"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 	"iamkeys/statemachines"
 )
@@ -42,10 +44,10 @@ var operations = map[string]any{
 	"deactivate": iamkeys.Deactivate{},
 	"activate":   iamkeys.Activate{},
 	"delete":     iamkeys.Delete{},
-	"audit":      iamkeys.Audit{},
-	"due":        iamkeys.Due{},
+	"audit":      audit.Audit{},
+	"due":        audit.Due{},
 	"plan":       iamkeys.Plan{},
-	"notify":     iamkeys.Notify{},
+	"notify":     notice.Notify{},
 }
 
 // services are the IAM prefix and the SDK's package of each port's field.
@@ -302,16 +304,16 @@ func TestTemplateAndFoldersAgree(t *testing.T) {
 		t.Errorf("folders with a main.go: %v; operations that this test knows: %v. One that it does not know is not checked at all", have, want)
 	}
 	for folder, operation := range operations {
-		name, used := reflect.TypeOf(operation).Name(), false
+		name, used := reflect.TypeOf(operation).String(), false
 		path := folder + "/main.go"
 		ast.Inspect(source(t, path), func(n ast.Node) bool {
-			if s, ok := n.(*ast.SelectorExpr); ok && fmt.Sprint(s.X) == "iamkeys" && s.Sel.Name == name {
+			if s, ok := n.(*ast.SelectorExpr); ok && fmt.Sprint(s.X)+"."+s.Sel.Name == name {
 				used = true
 			}
 			return true
 		})
 		if !used {
-			t.Errorf("%s does not serve iamkeys.%s: then its policy here is derived from the wrong operation", path, name)
+			t.Errorf("%s does not serve %s: then its policy here is derived from the wrong operation", path, name)
 		}
 	}
 }
@@ -620,8 +622,8 @@ func TestEventFiles(t *testing.T) {
 		if bytes.Contains(event, []byte(`"detail-type"`)) {
 			var started time.Time
 			handler := lambdafn.ScheduledHandler(
-				func(context.Context, iamkeys.AuditInput) (any, error) { return nil, nil },
-				func(at time.Time) iamkeys.AuditInput { started = at; return iamkeys.AuditInput{} },
+				func(context.Context, audit.Input) (any, error) { return nil, nil },
+				func(at time.Time) audit.Input { started = at; return audit.Input{} },
 				slog.New(slog.DiscardHandler))
 			if _, err := handler.Invoke(t.Context(), event); err != nil || started.IsZero() {
 				t.Errorf("%s: event.json is not understood as the schedule's event: %v", folder, err)
@@ -1103,6 +1105,9 @@ func goList(t *testing.T, args ...string) []pkg {
 
 const module = "iamkeys/"
 
+// order is that of imports.
+const order = "functions → lambdafn, render, adapters → awserr, awsconfig → iamkeys/notice → iamkeys/audit → iamkeys → standard library"
+
 func TestImportsRunOneWay(t *testing.T) {
 	adapter := regexp.MustCompile(`^pkg/aws[a-z0-9]+$`)
 	standard := map[string]bool{}
@@ -1112,16 +1117,18 @@ func TestImportsRunOneWay(t *testing.T) {
 	for _, p := range goList(t, "./...") {
 		name := strings.TrimPrefix(p.ImportPath, module)
 		var may []string // what of ours it may import
-		switch {
-		case name == "pkg/iamkeys", name == "pkg/awsconfig", name == "statemachines":
+		switch core := []string{"pkg/iamkeys", "pkg/iamkeys/audit", "pkg/iamkeys/notice"}; {
+		case slices.Contains(core, name):
+			may = core[:slices.Index(core, name)]
+		case name == "pkg/awsconfig", name == "statemachines":
 		case name == "pkg/awserr", name == "pkg/render", name == "pkg/iamkeys/iamkeystest":
-			may = []string{"pkg/iamkeys"}
+			may = core
 		case name == "pkg/lambdafn":
-			may = []string{"pkg/awsconfig", "pkg/iamkeys"}
+			may = append(core, "pkg/awsconfig")
 		case adapter.MatchString(name):
-			may = []string{"pkg/awserr", "pkg/awsconfig", "pkg/iamkeys"}
+			may = append(core, "pkg/awserr", "pkg/awsconfig")
 		case strings.HasPrefix(name, "functions/"):
-			may = []string{"pkg/lambdafn", "pkg/render", "pkg/iamkeys"}
+			may = append(core, "pkg/lambdafn", "pkg/render")
 			for _, i := range p.Imports {
 				if i := strings.TrimPrefix(i, module); adapter.MatchString(i) && i != "pkg/awserr" {
 					may = append(may, i)
@@ -1130,18 +1137,18 @@ func TestImportsRunOneWay(t *testing.T) {
 		case name == "localcloud", name == "functions":
 			continue
 		default:
-			t.Errorf("package %s has no place in the order functions → lambdafn, render, adapters → awserr, awsconfig → iamkeys", name)
+			t.Errorf("package %s has no place in the order %s", name, order)
 		}
 		for _, i := range p.Imports {
 			ours, isOurs := strings.CutPrefix(i, module)
 			switch {
 			case isOurs && !slices.Contains(may, ours):
-				t.Errorf("%s imports %s: imports run one way, functions → lambdafn, render, adapters → awserr, awsconfig → iamkeys, and adapters do not know each other", name, ours)
+				t.Errorf("%s imports %s: imports run one way, %s, and adapters do not know each other", name, ours, order)
 			case i == "github.com/aws/aws-sdk-go-v2/aws/transport/http" && name != "pkg/awsconfig":
 				t.Errorf("%s imports %s, whose client may lose an answer: pkg/awsconfig makes one that does not", name, i)
 			case i == "html/template" || i == "text/template":
 				t.Errorf("%s imports %s, which switches off the linker's dead-code elimination: 6 MB in every binary", name, i)
-			case !isOurs && !standard[i] && (name == "pkg/iamkeys" || name == "statemachines" || name == "pkg/iamkeys/iamkeystest"):
+			case !isOurs && !standard[i] && (strings.HasPrefix(name, "pkg/iamkeys") || name == "statemachines"):
 				t.Errorf("%s imports %s: the core is the standard library only, so that it can be read, tested and trusted without AWS", name, i)
 			}
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/notice"
 )
 
 const day = 24 * time.Hour
@@ -303,7 +303,7 @@ func (c *Cloud) showRefusal(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("deactivate should have refused a key in use with KeyInUse, and answered %s", r.Payload)
 	}
 	fmt.Fprintf(w, "   %s\n", r.ErrorType)
-	fmt.Fprintln(w, iamkeys.Wrap("   ", "   ", r.Message))
+	fmt.Fprintln(w, notice.Wrap("   ", "   ", r.Message))
 	return nil
 }
 

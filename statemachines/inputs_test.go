@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 )
 
@@ -151,7 +153,7 @@ func decoder[In lambdafn.Input, Out any](func(context.Context, In) (Out, error))
 func TestFunctionsAcceptRecordedInputs(t *testing.T) {
 	handlers := map[string]lambda.Handler{
 		"list": decoder(iamkeys.List{}.Run), "lastused": decoder(iamkeys.FindLastUsed{}.Run), "create": decoder(iamkeys.Create{}.Run), "deactivate": decoder(iamkeys.Deactivate{}.Run),
-		"delete": decoder(iamkeys.Delete{}.Run), "plan": decoder(iamkeys.Plan{}.Run), "notify": decoder(iamkeys.Notify{}.Run), "due": decoder(iamkeys.Due{}.Run),
+		"delete": decoder(iamkeys.Delete{}.Run), "plan": decoder(iamkeys.Plan{}.Run), "notify": decoder(notice.Notify{}.Run), "due": decoder(audit.Due{}.Run),
 	}
 	files := recorded(t)
 	if len(files) == 0 {

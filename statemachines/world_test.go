@@ -20,7 +20,9 @@ import (
 	"github.com/aws/aws-lambda-go/lambda/messages"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 	"iamkeys/statemachines"
 )
@@ -297,10 +299,10 @@ func (w *world) handler(a *actor, h *hand) lambda.Handler {
 			MaxWaitDays: env.maxWaitDays, SoakDays: env.soakDays, Now: w.Now,
 		}.Run, log)
 	case "notify":
-		return lambdafn.Handler(iamkeys.Notify{SNS: p, Now: w.Now, Log: log}.Run, log)
+		return lambdafn.Handler(notice.Notify{SNS: p, Now: w.Now, Log: log}.Run, log)
 	case "due":
-		return lambdafn.Handler(iamkeys.Due{
-			Inventory:     iamkeys.TakeInventory{IAM: p, ReportWait: env.reportWait, Now: w.Now, Sleep: sleep, Log: log},
+		return lambdafn.Handler(audit.Due{
+			Inventory:     audit.TakeInventory{IAM: p, ReportWait: env.reportWait, Now: w.Now, Sleep: sleep, Log: log},
 			StepFunctions: p, Secrets: env.secrets, UserPath: env.userPath, OwnerTag: env.ownerTag, UnusedDays: env.unusedDays,
 			RotateAgeDays: env.rotateAgeDays, MaxRotations: cmp.Or(w.dueLimit, env.maxRotations), Now: w.Now,
 		}.Run, log)

@@ -9,7 +9,8 @@ import (
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awss3"
 	"iamkeys/pkg/awssns"
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 	"iamkeys/pkg/render"
 )
@@ -18,19 +19,19 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	iam := awsiam.NewForAudit(aws)
-	op := iamkeys.Audit{
-		Inventory: iamkeys.TakeInventory{IAM: iam, ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
+	op := audit.Audit{
+		Inventory: audit.TakeInventory{IAM: iam, ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
 		S3:        awss3.New(aws, env.ReportBucket()),
 		SNS:       awssns.New(aws, env.NotificationTopicARN()),
-		Render:    iamkeys.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
-		Message:   iamkeys.ReportMessage(render.Text),
+		Render:    audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+		Message:   notice.Report(render.Text),
 		Account:   env.AccountID(),
 		Bucket:    env.ReportBucket(),
-		Thresholds: iamkeys.Thresholds{
+		Thresholds: audit.Thresholds{
 			UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays(),
 		},
 		OwnerTag:  env.OwnerTag(),
-		Notify:    iamkeys.NotifyMode(env.Notify()),
+		Notify:    audit.NotifyMode(env.Notify()),
 		RequestID: lambdafn.RequestID,
 		Calls:     iam.Calls,
 		Emit:      lambdafn.Emit,
@@ -40,5 +41,5 @@ func main() {
 	if err := env.Err(); err != nil {
 		log.Fatal(err)
 	}
-	lambdafn.StartScheduled(op.Run, func(at time.Time) iamkeys.AuditInput { return iamkeys.AuditInput{EventTime: at} })
+	lambdafn.StartScheduled(op.Run, func(at time.Time) audit.Input { return audit.Input{EventTime: at} })
 }

@@ -8,15 +8,15 @@ import (
 
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awssfn"
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/lambdafn"
 )
 
 func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
-	op := iamkeys.Due{
-		Inventory:     iamkeys.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
+	op := audit.Due{
+		Inventory:     audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
 		StepFunctions: awssfn.New(aws, env.RotationStateMachineARN()),
 		Secrets:       env.Secrets(),
 		UserPath:      env.UserPath(),

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"iamkeys/pkg/awssns"
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 )
 
 func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
-	op := iamkeys.Notify{
+	op := notice.Notify{
 		SNS: awssns.New(aws, env.NotificationTopicARN()),
 		Now: time.Now,
 		Log: env.Log(),

@@ -11,9 +11,10 @@ import (
 
 	"iamkeys/pkg/awserr"
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
-var _ iamkeys.InventoryIAM = (*IAM)(nil)
+var _ audit.InventoryIAM = (*IAM)(nil)
 
 const account = "the account" // what the calls of this file are about, in messages
 

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"iamkeys/pkg/awserr"
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // client is what of the SDK's client is used.
@@ -20,8 +20,8 @@ type client interface {
 }
 
 var (
-	_ client          = (*s3.Client)(nil)
-	_ iamkeys.AuditS3 = (*S3)(nil)
+	_ client   = (*s3.Client)(nil)
+	_ audit.S3 = (*S3)(nil)
 )
 
 // S3 implements the core's port to S3, on one bucket. Its errors are [iamkeys.Error].

@@ -63,29 +63,29 @@ var (
 	accessKeyIDs = regexp.MustCompile(`^[A-Za-z0-9_]{16,128}$`)
 )
 
-func checkUserName(name string) error {
+func CheckUserName(name string) error {
 	if !userNames.MatchString(name) {
-		return refuse(InvalidInput, "userName must be 1 to 128 of the characters A-Z a-z 0-9 _ + = , . @ - (an IAM user name, without its path); got %s.", quoted(name))
+		return Refuse(InvalidInput, "userName must be 1 to 128 of the characters A-Z a-z 0-9 _ + = , . @ - (an IAM user name, without its path); got %s.", Quoted(name))
 	}
 	return nil
 }
 
 func checkAccessKeyID(field, id string) error {
 	if !accessKeyIDs.MatchString(id) {
-		return refuse(InvalidInput, "%s must be an access key ID, 16 to 128 letters, digits and underscores, such as AKIAIOSFODNN7EXAMPLE; got %s.", field, quoted(id))
+		return Refuse(InvalidInput, "%s must be an access key ID, 16 to 128 letters, digits and underscores, such as AKIAIOSFODNN7EXAMPLE; got %s.", field, Quoted(id))
 	}
 	return nil
 }
 
 func checkUserKey(userName, accessKeyID string) error {
-	if err := checkUserName(userName); err != nil {
+	if err := CheckUserName(userName); err != nil {
 		return err
 	}
 	return checkAccessKeyID("accessKeyId", accessKeyID)
 }
 
 // quoted shows a rejected value without letting it fill the message.
-func quoted(s string) string {
+func Quoted(s string) string {
 	if s == "" {
 		return "nothing"
 	}
@@ -96,7 +96,7 @@ func quoted(s string) string {
 }
 
 // oldestFirst orders keys by create date, and by ID where dates are equal.
-func oldestFirst(keys []AccessKey) []AccessKey {
+func OldestFirst(keys []AccessKey) []AccessKey {
 	keys = slices.Clone(keys)
 	slices.SortFunc(keys, func(a, b AccessKey) int {
 		if c := a.CreateDate.Compare(b.CreateDate); c != 0 {
@@ -120,7 +120,7 @@ func find(keys []AccessKey, id string) (AccessKey, bool) {
 func findOwn(keys []AccessKey, userName, id string) (AccessKey, error) {
 	key, ok := find(keys, id)
 	if !ok {
-		return key, refuse(NoSuchEntity, "User %s has no access key %s; it may have been deleted, or belong to another user. Its keys: %s.", userName, id, describe(keys))
+		return key, Refuse(NoSuchEntity, "User %s has no access key %s; it may have been deleted, or belong to another user. Its keys: %s.", userName, id, describe(keys))
 	}
 	return key, nil
 }
@@ -142,16 +142,16 @@ func describe(keys []AccessKey) string {
 
 // known refuses a status that this code does not know: what it means for the
 // key's use is unknown, so nothing may be changed on it.
-func (k AccessKey) known() error {
+func (k AccessKey) Known() error {
 	switch k.Status {
 	case Active, Inactive, Expired:
 		return nil
 	}
-	return refuse(Internal, "Access key %s of user %s has status %s, which iamkeys does not know; nothing was changed.", k.AccessKeyID, k.UserName, quoted(string(k.Status)))
+	return Refuse(Internal, "Access key %s of user %s has status %s, which iamkeys does not know; nothing was changed.", k.AccessKeyID, k.UserName, Quoted(string(k.Status)))
 }
 
 // idleSince is the later of create date and last use.
-func idleSince(k AccessKey, used LastUsed) time.Time {
+func IdleSince(k AccessKey, used LastUsed) time.Time {
 	if used.Date.After(k.CreateDate) {
 		return used.Date
 	}
@@ -159,13 +159,13 @@ func idleSince(k AccessKey, used LastUsed) time.Time {
 }
 
 // days gives whole days, rounded down, and 0 for a time in the future.
-func days(d time.Duration) int { return max(0, int(d/(24*time.Hour))) }
+func Days(d time.Duration) int { return max(0, int(d/(24*time.Hour))) }
 
 // dayCount gives n days.
-func dayCount(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
+func DayCount(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 // instant gives t as JSON shows it, UTC and whole seconds; nil for the zero time.
-func instant(t time.Time) *time.Time {
+func Instant(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -174,7 +174,7 @@ func instant(t time.Time) *time.Time {
 }
 
 // text gives nil for the empty string: JSON's null says "none" where "" would look like a value.
-func text(s string) *string {
+func Optional(s string) *string {
 	if s == "" {
 		return nil
 	}

@@ -46,7 +46,7 @@ func (o Activate) Run(ctx context.Context, in ActivateInput) (ActivateOutput, er
 	if err != nil {
 		return out, err
 	}
-	if err := key.known(); err != nil {
+	if err := key.Known(); err != nil {
 		return out, err
 	}
 	if key.Status == Active {

@@ -78,7 +78,7 @@ type CreateOutput struct {
 
 // Validate refuses a malformed input with InvalidInput.
 func (in CreateInput) Validate() error {
-	if err := checkUserName(in.UserName); err != nil {
+	if err := CheckUserName(in.UserName); err != nil {
 		return err
 	}
 	if in.Replaces != "" {
@@ -126,7 +126,7 @@ func (o Create) Run(ctx context.Context, in CreateInput) (CreateOutput, error) {
 		case reuse:
 			o.clearAll(ctx, s)
 			return CreateOutput{
-				UserName: s.userName, AccessKeyID: d.key.AccessKeyID, CreateDate: *instant(d.key.CreateDate),
+				UserName: s.userName, AccessKeyID: d.key.AccessKeyID, CreateDate: *Instant(d.key.CreateDate),
 				SecretARN: s.secret.ARN, SecretVersionID: s.secret.current(),
 			}, nil
 		case takeOver:
@@ -134,7 +134,7 @@ func (o Create) Run(ctx context.Context, in CreateInput) (CreateOutput, error) {
 				return CreateOutput{}, err
 			}
 			if err := o.remove(ctx, s.userName, d.key.AccessKeyID); err != nil {
-				return CreateOutput{}, failed(OrphanedKey, err, "A dead create left access key %s of user %s behind, and it could not be deleted. Try again; the key is of no use to anybody.", d.key.AccessKeyID, s.userName)
+				return CreateOutput{}, Failed(OrphanedKey, err, "A dead create left access key %s of user %s behind, and it could not be deleted. Try again; the key is of no use to anybody.", d.key.AccessKeyID, s.userName)
 			}
 			o.Log.WarnContext(ctx, "deleted the access key of a create that died", "userName", s.userName, "accessKeyId", d.key.AccessKeyID)
 			o.clear(ctx, s.secret.ARN, d.intent)
@@ -155,16 +155,16 @@ func readSituation(ctx context.Context, iam PlanIAM, secrets DescribeSecretsMana
 		return user, situation{}, err
 	}
 	s := situation{userName: user.UserName, replaces: in.Replaces, overwrite: in.Overwrite, lastUsed: map[string]LastUsed{}}
-	if s.secretID, err = names.of(user, in.SecretID); err != nil {
+	if s.secretID, err = names.Of(user, in.SecretID); err != nil {
 		return user, s, err
 	}
 	keys, err := iam.ListAccessKeys(ctx, s.userName)
 	if err != nil {
 		return user, s, err
 	}
-	s.keys = oldestFirst(keys)
+	s.keys = OldestFirst(keys)
 	for _, k := range s.keys {
-		if err := k.known(); err != nil {
+		if err := k.Known(); err != nil {
 			return user, s, err
 		}
 	}
@@ -176,7 +176,7 @@ func readSituation(ctx context.Context, iam PlanIAM, secrets DescribeSecretsMana
 		for _, k := range s.suspects(in) {
 			s.lastUsed[k.AccessKeyID], err = iam.GetAccessKeyLastUsed(ctx, k.AccessKeyID)
 			if CodeOf(err) == NoSuchEntity {
-				return user, s, refuse(InProgress, "Access key %s of user %s was deleted meanwhile; another create may be clearing up. Try again.", k.AccessKeyID, s.userName)
+				return user, s, Refuse(InProgress, "Access key %s of user %s was deleted meanwhile; another create may be clearing up. Try again.", k.AccessKeyID, s.userName)
 			}
 			if err != nil {
 				return user, s, err
@@ -193,13 +193,13 @@ func unavailable(err error, secretID string) error {
 	case AccessDenied, Throttled, InvalidInput, SecretUnavailable:
 		return err
 	}
-	return failed(SecretUnavailable, err, "Secret %s cannot be reached or written, so no key was made. Look at the secret and its KMS key, then try again.", secretID)
+	return Failed(SecretUnavailable, err, "Secret %s cannot be reached or written, so no key was made. Look at the secret and its KMS key, then try again.", secretID)
 }
 
 // inTime refuses to begin what may not end before the function's timeout.
 func (o Create) inTime(start time.Time, s situation) error {
 	if o.Now().Sub(start) > settleWithin {
-		return refuse(InProgress, "Clearing up after dead creates for user %s took too long to make a key as well. Try again.", s.userName)
+		return Refuse(InProgress, "Clearing up after dead creates for user %s took too long to make a key as well. Try again.", s.userName)
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func (o Create) act(ctx context.Context, start time.Time, user User, s situation
 	if err == nil {
 		var unknown bool
 		if unknown, err = o.put(ctx, start, m.secret, version); unknown {
-			return out, failed(OrphanedKey, err, "Whether secret %s holds the new access key %s of user %s is unknown, so the key was left Active. Run create again in %s: it settles this.",
+			return out, Failed(OrphanedKey, err, "Whether secret %s holds the new access key %s of user %s is unknown, so the key was left Active. Run create again in %s: it settles this.",
 				s.secretID, key.AccessKeyID, s.userName, CreateTimeout+liveMargin)
 		}
 	}
@@ -260,7 +260,7 @@ func (o Create) act(ctx context.Context, start time.Time, user User, s situation
 
 	// 5. Take the intent off again.
 	o.clear(ctx, m.secret, m.intent)
-	out.AccessKeyID, out.CreateDate, out.SecretARN, out.SecretVersionID = key.AccessKeyID, *instant(key.CreateDate), m.secret, version.ID
+	out.AccessKeyID, out.CreateDate, out.SecretARN, out.SecretVersionID = key.AccessKeyID, *Instant(key.CreateDate), m.secret, version.ID
 	out.Created, out.Verified = true, verify
 	return out, nil
 }
@@ -331,14 +331,14 @@ func (o Create) alone(ctx context.Context, start time.Time, s situation, m *mark
 					return nil
 				}
 			case lost:
-				return refuse(InProgress, "Another create for user %s is at work, or secret %s was changed meanwhile. Try again.", s.userName, s.secretID)
+				return Refuse(InProgress, "Another create for user %s is at work, or secret %s was changed meanwhile. Try again.", s.userName, s.secretID)
 			}
 		}
 		if !inTime {
-			return refuse(InProgress, "Secret %s did not settle in time to make a key for user %s safely. Try again.", s.secretID, s.userName)
+			return Refuse(InProgress, "Secret %s did not settle in time to make a key for user %s safely. Try again.", s.secretID, s.userName)
 		}
 		if err := o.Sleep(ctx, time.Second); err != nil {
-			return failed(InProgress, err, "Time ran out before a key for user %s was made. Try again.", s.userName)
+			return Failed(InProgress, err, "Time ran out before a key for user %s was made. Try again.", s.userName)
 		}
 	}
 }
@@ -373,12 +373,12 @@ func (o Create) lostAnswer(ctx context.Context, s situation, m mark, sent time.T
 				return o.undo(ctx, s, m, made[0].AccessKeyID, cause)
 			}
 		case len(made) == 1 && (unread == nil || late), len(made) > 1:
-			return failed(OrphanedKey, errors.Join(cause, unread), "The answer of CreateAccessKey for user %s was lost, and whether it made one of these keys cannot be told: %s. Deactivate and delete what nobody uses, then try again.", s.userName, describe(made))
+			return Failed(OrphanedKey, errors.Join(cause, unread), "The answer of CreateAccessKey for user %s was lost, and whether it made one of these keys cannot be told: %s. Deactivate and delete what nobody uses, then try again.", s.userName, describe(made))
 		case late:
-			return failed(DeliveryFailed, cause, "The answer of CreateAccessKey for user %s was lost and no new key has shown up since. Run create again in %s: it removes the key if there is one.", s.userName, CreateTimeout+liveMargin)
+			return Failed(DeliveryFailed, cause, "The answer of CreateAccessKey for user %s was lost and no new key has shown up since. Run create again in %s: it removes the key if there is one.", s.userName, CreateTimeout+liveMargin)
 		}
 		if err := o.Sleep(ctx, 2*time.Second); err != nil {
-			return failed(DeliveryFailed, err, "The answer of CreateAccessKey for user %s was lost. Run create again in %s: it removes the key if there is one.", s.userName, CreateTimeout+liveMargin)
+			return Failed(DeliveryFailed, err, "The answer of CreateAccessKey for user %s was lost. Run create again in %s: it removes the key if there is one.", s.userName, CreateTimeout+liveMargin)
 		}
 	}
 }
@@ -390,13 +390,13 @@ func (o Create) probe(ctx context.Context, user User, key Credentials) error {
 		arn, err := o.STS.GetCallerIdentity(attempt, key)
 		cancel()
 		if err == nil && arn != user.ARN {
-			return refuse(Internal, "STS knows the new key as %s, not as %s.", arn, user.ARN)
+			return Refuse(Internal, "STS knows the new key as %s, not as %s.", arn, user.ARN)
 		}
 		if err == nil {
 			return nil
 		}
 		if !o.Now().Before(end) {
-			return failed(Internal, err, "STS did not accept the new key within %s.", verifyWithin)
+			return Failed(Internal, err, "STS did not accept the new key within %s.", verifyWithin)
 		}
 		if err := o.Sleep(ctx, 2*time.Second); err != nil {
 			return err
@@ -410,7 +410,7 @@ func (o Create) unchanged(ctx context.Context, m mark) error {
 		secret, err := o.SecretsManager.DescribeSecret(ctx, m.secret)
 		if err == nil {
 			if secret.Deleted || !m.expects(secret.current()) || !m.shows(secret) {
-				return refuse(InProgress, "Secret %s was changed while the key was made.", m.secret)
+				return Refuse(InProgress, "Secret %s was changed while the key was made.", m.secret)
 			}
 			return nil
 		}
@@ -442,7 +442,7 @@ func (o Create) put(ctx context.Context, start time.Time, secretID string, versi
 // undo removes the key that could not be delivered for the reason given.
 func (o Create) undo(ctx context.Context, s situation, m mark, accessKeyID string, cause error) error {
 	if err := o.remove(ctx, s.userName, accessKeyID); err != nil {
-		return failed(OrphanedKey, errors.Join(cause, err), "The new access key %s of user %s could not be delivered to secret %s, and whether it is deleted again is unknown. Delete it by hand, or run create again in %s.",
+		return Failed(OrphanedKey, errors.Join(cause, err), "The new access key %s of user %s could not be delivered to secret %s, and whether it is deleted again is unknown. Delete it by hand, or run create again in %s.",
 			accessKeyID, s.userName, s.secretID, CreateTimeout+liveMargin)
 	}
 	o.Log.WarnContext(ctx, "deleted the new access key again", "userName", s.userName, "accessKeyId", accessKeyID)
@@ -451,7 +451,7 @@ func (o Create) undo(ctx context.Context, s situation, m mark, accessKeyID strin
 	if e, ok := errors.AsType[*Error](cause); ok {
 		reason = e.Message
 	}
-	return failed(DeliveryFailed, cause, "The new access key %s of user %s was deleted again, since it could not be delivered to secret %s: %s", accessKeyID, s.userName, s.secretID, reason)
+	return Failed(DeliveryFailed, cause, "The new access key %s of user %s was deleted again, since it could not be delivered to secret %s: %s", accessKeyID, s.userName, s.secretID, reason)
 }
 
 // remove deletes the key and sees it gone. A key that was just made may not be

@@ -59,7 +59,7 @@ func (in DeactivateInput) Validate() error {
 		return err
 	}
 	if in.QuietHours != nil && (*in.QuietHours < 0 || *in.QuietHours > maxHours) {
-		return refuse(InvalidInput, "quietHours must be 0 to %d hours; got %d.", maxHours, *in.QuietHours)
+		return Refuse(InvalidInput, "quietHours must be 0 to %d hours; got %d.", maxHours, *in.QuietHours)
 	}
 	return checkReplacedBy(in.ReplacedBy, in.SecretID)
 }
@@ -79,14 +79,14 @@ func (o Deactivate) Run(ctx context.Context, in DeactivateInput) (DeactivateOutp
 	if err != nil {
 		return out, err
 	}
-	if err := key.known(); err != nil {
+	if err := key.Known(); err != nil {
 		return out, err
 	}
 	used, err := o.IAM.GetAccessKeyLastUsed(ctx, in.AccessKeyID)
 	if err != nil {
 		return out, err
 	}
-	out.Status, out.LastUsedDate = key.Status, instant(used.Date)
+	out.Status, out.LastUsedDate = key.Status, Instant(used.Date)
 	if key.Status != Active {
 		return out, nil
 	}
@@ -99,8 +99,8 @@ func (o Deactivate) Run(ctx context.Context, in DeactivateInput) (DeactivateOutp
 	if in.QuietHours != nil {
 		quiet = *in.QuietHours
 	}
-	if idle := o.Now().Sub(idleSince(key, used)); quiet > 0 && idle < time.Duration(quiet)*time.Hour {
-		return out, refuse(KeyInUse, "Access key %s of user %s was %s, created %s: idle for %d h, less than the quiet window of %d h. It stays Active; move its consumer to another key. A person who insists deactivates it with quietHours 0.",
+	if idle := o.Now().Sub(IdleSince(key, used)); quiet > 0 && idle < time.Duration(quiet)*time.Hour {
+		return out, Refuse(KeyInUse, "Access key %s of user %s was %s, created %s: idle for %d h, less than the quiet window of %d h. It stays Active; move its consumer to another key. A person who insists deactivates it with quietHours 0.",
 			in.AccessKeyID, in.UserName, used, key.CreateDate.UTC().Format(time.RFC3339), max(0, int(idle/time.Hour)), quiet)
 	}
 	if in.ReplacedBy != "" {
@@ -136,7 +136,7 @@ func (o Deactivate) adopted(ctx context.Context, keys []AccessKey, in Deactivate
 	key, _ := find(keys, in.ReplacedBy)
 	byConsumer := used.ServiceName != "" && used.ServiceName != probeService
 	if used.Never() || !byConsumer && duringProbe(key, used) {
-		return refuse(NotAdopted, "Access key %s of user %s is not in use yet (%s), so %s stays Active. Let the consumer read the new key from its secret.",
+		return Refuse(NotAdopted, "Access key %s of user %s is not in use yet (%s), so %s stays Active. Let the consumer read the new key from its secret.",
 			in.ReplacedBy, in.UserName, used, in.AccessKeyID)
 	}
 	return nil
@@ -149,7 +149,7 @@ const probeService = "sts"
 func checkReplacedBy(replacedBy, secretID string) error {
 	if replacedBy == "" {
 		if secretID != "" {
-			return refuse(InvalidInput, "secretId goes with replacedBy: it names the secret that must deliver that key.")
+			return Refuse(InvalidInput, "secretId goes with replacedBy: it names the secret that must deliver that key.")
 		}
 		return nil
 	}
@@ -160,14 +160,14 @@ func checkReplacedBy(replacedBy, secretID string) error {
 // the user and, with secretID, the one that the secret delivers.
 func replaced(ctx context.Context, secrets DescribeSecretsManager, keys []AccessKey, userName, accessKeyID, replacedBy, secretID string) error {
 	if replacedBy == accessKeyID {
-		return refuse(NotReplaced, "Access key %s of user %s cannot replace itself, so it stays as it is. Name another key in replacedBy.", accessKeyID, userName)
+		return Refuse(NotReplaced, "Access key %s of user %s cannot replace itself, so it stays as it is. Name another key in replacedBy.", accessKeyID, userName)
 	}
 	key, ok := find(keys, replacedBy)
 	if !ok {
-		return refuse(NotReplaced, "User %s has no access key %s to replace %s, which stays as it is. Its keys: %s.", userName, replacedBy, accessKeyID, describe(keys))
+		return Refuse(NotReplaced, "User %s has no access key %s to replace %s, which stays as it is. Its keys: %s.", userName, replacedBy, accessKeyID, describe(keys))
 	}
 	if key.Status != Active {
-		return refuse(NotReplaced, "Access key %s of user %s is %s, so it cannot replace %s, which stays as it is. Activate it, or start again.", replacedBy, userName, key.Status, accessKeyID)
+		return Refuse(NotReplaced, "Access key %s of user %s is %s, so it cannot replace %s, which stays as it is. Activate it, or start again.", replacedBy, userName, key.Status, accessKeyID)
 	}
 	if secretID == "" {
 		return nil
@@ -177,7 +177,7 @@ func replaced(ctx context.Context, secrets DescribeSecretsManager, keys []Access
 		return err
 	}
 	if err != nil || !secret.delivers(userName, replacedBy) {
-		return refuse(NotReplaced, "The current version of secret %s does not hold access key %s of user %s, so %s stays as it is. Look who changed the secret.", secretID, replacedBy, userName, accessKeyID)
+		return Refuse(NotReplaced, "The current version of secret %s does not hold access key %s of user %s, so %s stays as it is. Look who changed the secret.", secretID, replacedBy, userName, accessKeyID)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func unused(k AccessKey, used LastUsed) bool {
 func (s situation) aged(keys []AccessKey) string {
 	var names []string
 	for _, k := range keys {
-		names = append(names, fmt.Sprintf("%s (%s, %d days old)", k.AccessKeyID, k.Status, days(s.now.Sub(k.CreateDate))))
+		names = append(names, fmt.Sprintf("%s (%s, %d days old)", k.AccessKeyID, k.Status, Days(s.now.Sub(k.CreateDate))))
 	}
 	return strings.Join(names, ", ")
 }
@@ -107,7 +107,7 @@ type decision struct {
 // the first match wins.
 func decide(s situation) decision {
 	no := func(code Code, format string, args ...any) decision {
-		return decision{err: refuse(code, format, args...)}
+		return decision{err: Refuse(code, format, args...)}
 	}
 	if s.secret.Deleted {
 		return no(SecretUnavailable, "Secret %s is scheduled for deletion, so no key was made for user %s. Restore it, or name another secretId.", s.secretID, s.userName)

@@ -61,7 +61,7 @@ func (o Delete) Run(ctx context.Context, in DeleteInput) (DeleteOutput, error) {
 		return out, nil
 	}
 	if key.Status != Inactive && key.Status != Expired {
-		return out, refuse(KeyActive, "Access key %s of user %s is %s; only an Inactive or Expired key is deleted. Deactivate it first, or leave it: somebody may have reactivated it on purpose.", in.AccessKeyID, in.UserName, key.Status)
+		return out, Refuse(KeyActive, "Access key %s of user %s is %s; only an Inactive or Expired key is deleted. Deactivate it first, or leave it: somebody may have reactivated it on purpose.", in.AccessKeyID, in.UserName, key.Status)
 	}
 	if in.ReplacedBy != "" {
 		if err := replaced(ctx, o.SecretsManager, keys, in.UserName, in.AccessKeyID, in.ReplacedBy, in.SecretID); err != nil {

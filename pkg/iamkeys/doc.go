@@ -29,20 +29,17 @@
 // # How to read it
 //
 // An operation is a struct of what it needs (ports, settings, the time) with
-// Run(ctx, input) (output, error); its input validates itself. Each has a small
-// interface per AWS service beside it, one method per action of that service.
-// The packages aws... implement them, and iamkeystest has an account in memory
-// that does.
+// Run(ctx, input) (output, error); its input validates itself. What it asks of AWS
+// are its ports: ports.go has one interface per action, and an operation's port
+// embeds those that it calls. The packages aws... implement them, and iamkeystest
+// has an account in memory that does.
 //
-// Begin with accesskey.go (the words) and errors.go. Then one operation a file:
-// list, lastused, deactivate (with the guards that delete shares), activate,
-// delete. create.go acts on what decide.go, a pure function, decides; what it
-// leaves on a secret is written and read in secretversion.go, and secret.go is the
-// type that holds the new key's secret on its way there.
+// This package is about one user's keys. Begin with accesskey.go and tags.go (the
+// words) and errors.go. Then one operation a file: list, lastused, deactivate,
+// activate, delete. create.go acts on what decide.go, a pure function, decides; what
+// it leaves on a secret is written and read in secretversion.go, and secret.go is the
+// type that holds the new key's secret on its way there. A rotation is planned by
+// create's decision (plan.go); the workflow itself is statemachines/rotation.asl.json.
 //
-// The audit takes an inventory (inventory.go, credentialreport.go), judges it
-// (rules.go, judge.go: pure functions of facts and time) and keeps and sends the
-// report (report.go, audit.go, message.go). A rotation is planned by create's
-// decision (plan.go), nominated by the audit's inventory (due.go) and told of
-// (notify.go); the workflow itself is statemachines/rotation.asl.json.
+// Package audit is about a whole account, package notice about what people are told.
 package iamkeys

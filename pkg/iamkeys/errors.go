@@ -79,10 +79,10 @@ func outcomeUnknown(err error) bool {
 	return !ok || e.OutcomeUnknown
 }
 
-func refuse(code Code, format string, args ...any) *Error {
+func Refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-func failed(code Code, cause error, format string, args ...any) *Error {
+func Failed(code Code, cause error, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Err: cause}
 }

@@ -48,10 +48,10 @@ type UsedKey struct {
 // Validate refuses a malformed input with InvalidInput.
 func (in LastUsedInput) Validate() error {
 	if in.UserName == "" && in.AccessKeyID == "" {
-		return refuse(InvalidInput, "userName or accessKeyId is missing: name a user for all its keys, or one access key.")
+		return Refuse(InvalidInput, "userName or accessKeyId is missing: name a user for all its keys, or one access key.")
 	}
 	if in.UserName != "" {
-		if err := checkUserName(in.UserName); err != nil {
+		if err := CheckUserName(in.UserName); err != nil {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ func (o FindLastUsed) Run(ctx context.Context, in LastUsedInput) (LastUsedOutput
 			return LastUsedOutput{}, err
 		}
 		if u.UserName == "" { // listing the keys of "" would list the caller's own
-			return LastUsedOutput{}, refuse(NoSuchEntity, "Access key %s belongs to no IAM user of this account.", in.AccessKeyID)
+			return LastUsedOutput{}, Refuse(NoSuchEntity, "Access key %s belongs to no IAM user of this account.", in.AccessKeyID)
 		}
 		used[in.AccessKeyID], userName = u, u.UserName
 	}
@@ -87,7 +87,7 @@ func (o FindLastUsed) Run(ctx context.Context, in LastUsedInput) (LastUsedOutput
 		keys = []AccessKey{key}
 	}
 	out := LastUsedOutput{UserName: userName, AccessKeys: []UsedKey{}}
-	for _, k := range oldestFirst(keys) {
+	for _, k := range OldestFirst(keys) {
 		u, ok := used[k.AccessKeyID]
 		if !ok {
 			if u, err = o.IAM.GetAccessKeyLastUsed(ctx, k.AccessKeyID); err != nil {
@@ -95,9 +95,9 @@ func (o FindLastUsed) Run(ctx context.Context, in LastUsedInput) (LastUsedOutput
 			}
 		}
 		out.AccessKeys = append(out.AccessKeys, UsedKey{
-			AccessKeyID: k.AccessKeyID, Status: k.Status, CreateDate: *instant(k.CreateDate),
-			LastUsedDate: instant(u.Date), ServiceName: text(u.ServiceName), Region: text(u.Region),
-			NeverUsed: u.Never(), IdleDays: days(o.Now().Sub(idleSince(k, u))),
+			AccessKeyID: k.AccessKeyID, Status: k.Status, CreateDate: *Instant(k.CreateDate),
+			LastUsedDate: Instant(u.Date), ServiceName: Optional(u.ServiceName), Region: Optional(u.Region),
+			NeverUsed: u.Never(), IdleDays: Days(o.Now().Sub(IdleSince(k, u))),
 		})
 	}
 	return out, nil

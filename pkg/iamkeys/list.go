@@ -38,7 +38,7 @@ type ListedKey struct {
 }
 
 // Validate refuses a malformed input with InvalidInput.
-func (in ListInput) Validate() error { return checkUserName(in.UserName) }
+func (in ListInput) Validate() error { return CheckUserName(in.UserName) }
 
 // Run lists the keys of in.UserName; an unknown user is NoSuchEntity.
 func (o List) Run(ctx context.Context, in ListInput) (ListOutput, error) {
@@ -47,8 +47,8 @@ func (o List) Run(ctx context.Context, in ListInput) (ListOutput, error) {
 		return ListOutput{}, err
 	}
 	out := ListOutput{UserName: in.UserName, AccessKeys: []ListedKey{}}
-	for _, k := range oldestFirst(keys) {
-		out.AccessKeys = append(out.AccessKeys, ListedKey{k.AccessKeyID, k.Status, *instant(k.CreateDate), days(o.Now().Sub(k.CreateDate))})
+	for _, k := range OldestFirst(keys) {
+		out.AccessKeys = append(out.AccessKeys, ListedKey{k.AccessKeyID, k.Status, *Instant(k.CreateDate), Days(o.Now().Sub(k.CreateDate))})
 	}
 	return out, nil
 }

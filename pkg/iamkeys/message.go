@@ -31,7 +31,6 @@ type NotificationSNS interface {
 // SNS's limits: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
 const (
 	maxMessageBytes = 262_144 // body and attributes together
-	maxSubject      = 99
 )
 
 // Body gives the message as SNS takes it with MessageStructure json: the text
@@ -49,7 +48,7 @@ func (m Message) Body() string {
 }
 
 // fits reports whether SNS takes a message of this size.
-func (m Message) fits() bool {
+func (m Message) Fits() bool {
 	size := len(m.Subject) + len(m.Body())
 	for _, a := range m.Attributes {
 		size += len(a.Name) + len(a.Value) + len("String")

@@ -77,7 +77,7 @@ const (
 
 // Validate refuses a malformed input with InvalidInput.
 func (in PlanInput) Validate() error {
-	if err := checkUserName(in.UserName); err != nil {
+	if err := CheckUserName(in.UserName); err != nil {
 		return err
 	}
 	if in.AccessKeyID != "" {
@@ -99,9 +99,9 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if err != nil {
 		return r, err
 	}
-	r.UserName, r.SecretID, r.SecretARN = s.userName, text(s.secretID), text(s.secret.ARN)
+	r.UserName, r.SecretID, r.SecretARN = s.userName, Optional(s.secretID), Optional(s.secret.ARN)
 	if owner, ok := user.Tag(o.OwnerTag); ok {
-		r.Owner = text(owner)
+		r.Owner = Optional(owner)
 	}
 	var old AccessKey // the key named, else the oldest Active one, if there is one
 	if in.AccessKeyID != "" {
@@ -116,7 +116,7 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if err != nil {
 		return r, err
 	}
-	r.AccessKeyID, r.NewAccessKeyID, r.Start = &old.AccessKeyID, text(newKey), &start
+	r.AccessKeyID, r.NewAccessKeyID, r.Start = &old.AccessKeyID, Optional(newKey), &start
 	return r, nil
 }
 
@@ -135,15 +135,15 @@ func (o Plan) start(s situation, old AccessKey, named bool) (start Start, newKey
 	case d.verdict == reuse && old.Status != Active && len(active) == 1:
 		return StartSoak, d.key.AccessKeyID, nil
 	case d.verdict == reuse:
-		return "", "", refuse(AmbiguousKeys, "User %s has more Active access keys than the one to rotate and the one that replaces it: %s. Deactivate those that nobody uses.", s.userName, describe(s.keys))
+		return "", "", Refuse(AmbiguousKeys, "User %s has more Active access keys than the one to rotate and the one that replaces it: %s. Deactivate those that nobody uses.", s.userName, describe(s.keys))
 	case full && old.Status != Active && len(active) == 1 && s.secret.delivers(s.userName, active[0].AccessKeyID):
 		return StartSoak, active[0].AccessKeyID, nil // the Inactive key is the younger one
 	case d.verdict == refused && (named || !full || len(active) == 1):
 		return "", "", d.err
 	case len(active) == 0 && !named:
-		return "", "", refuse(AmbiguousKeys, "User %s has no Active access key to rotate. Its keys: %s.", s.userName, describe(s.keys))
+		return "", "", Refuse(AmbiguousKeys, "User %s has no Active access key to rotate. Its keys: %s.", s.userName, describe(s.keys))
 	case old.Status != Active, d.verdict == refused:
-		return "", "", refuse(AmbiguousKeys, "Which key of user %s to rotate cannot be told, since secret %s delivers none of them as the newer one: %s. Deactivate and delete the one that nobody uses.",
+		return "", "", Refuse(AmbiguousKeys, "Which key of user %s to rotate cannot be told, since secret %s delivers none of them as the newer one: %s. Deactivate and delete the one that nobody uses.",
 			s.userName, s.secretID, describe(s.keys))
 	}
 	return StartCreate, "", nil
@@ -160,7 +160,7 @@ func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
 			asked = &otherwise
 		}
 		if err == nil && (*asked < least || *asked > most) {
-			err = refuse(InvalidInput, "%s must be %d to %d %s; got %d.", field, least, most, unit, *asked)
+			err = Refuse(InvalidInput, "%s must be %d to %d %s; got %d.", field, least, most, unit, *asked)
 		}
 		return *asked
 	}
@@ -176,11 +176,11 @@ func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
 	r.PollSeconds, r.SoakSeconds = poll*3600, soak*24*3600
 	switch {
 	case poll > wait*24:
-		return refuse(InvalidInput, "pollHours must not be longer than maxWaitDays; got %d hours and %d days.", poll, wait)
+		return Refuse(InvalidInput, "pollHours must not be longer than maxWaitDays; got %d hours and %d days.", poll, wait)
 	case r.Polls*poll+soak*24 > maxDays*24:
-		return refuse(InvalidInput, "maxWaitDays, in whole pollHours, and soakDays must be %d days at most together; got %d days in %d polls of %d hours, and %d days.", maxDays, wait, r.Polls, poll, soak)
+		return Refuse(InvalidInput, "maxWaitDays, in whole pollHours, and soakDays must be %d days at most together; got %d days in %d polls of %d hours, and %d days.", maxDays, wait, r.Polls, poll, soak)
 	case r.Polls > maxPolls:
-		return refuse(InvalidInput, "pollHours must be longer: %d days of waiting at %d hours are %d polls, and a workflow holds %d.", wait, poll, r.Polls, maxPolls)
+		return Refuse(InvalidInput, "pollHours must be longer: %d days of waiting at %d hours are %d polls, and a workflow holds %d.", wait, poll, r.Polls, maxPolls)
 	}
 	return nil
 }

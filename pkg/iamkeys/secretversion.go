@@ -170,10 +170,10 @@ func (n SecretNames) check(field, secretID string) error {
 	if m := secretARNs.FindStringSubmatch(secretID); m != nil {
 		name = m[1]
 	} else if !secretNames.MatchString(name) || arnEnding.MatchString(name) {
-		return refuse(InvalidInput, "%s must be the name or the ARN of a secret; a name has 1 to 512 of A-Z a-z 0-9 / _ + = . @ - and does not end in a hyphen and six characters; got %s.", field, quoted(secretID))
+		return Refuse(InvalidInput, "%s must be the name or the ARN of a secret; a name has 1 to 512 of A-Z a-z 0-9 / _ + = . @ - and does not end in a hyphen and six characters; got %s.", field, Quoted(secretID))
 	}
 	if !strings.HasPrefix(name, n.Prefix) || len(name) == len(n.Prefix) {
-		return refuse(InvalidInput, "%s must name a secret under %s (parameter SecretPrefix); got %s.", field, n.Prefix, quoted(secretID))
+		return Refuse(InvalidInput, "%s must name a secret under %s (parameter SecretPrefix); got %s.", field, n.Prefix, Quoted(secretID))
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func (n SecretNames) checkInput(secretID string) error {
 
 // of gives the secret for the user: the one asked for, else the one that the
 // user's tag names, else the default one.
-func (n SecretNames) of(user User, asked string) (string, error) {
+func (n SecretNames) Of(user User, asked string) (string, error) {
 	if asked != "" {
 		return asked, n.check("secretId", asked)
 	}

@@ -38,7 +38,7 @@ const (
 )
 
 // tagged reports whether the user has that tag, without regard to case.
-func tagged(u User, key, value string) bool {
+func HasTag(u User, key, value string) bool {
 	v, _ := u.Tag(key)
 	return strings.EqualFold(strings.TrimSpace(v), value)
 }
@@ -67,13 +67,13 @@ func (u User) Exemption(asOf time.Time) *Exemption {
 	today := asOf.UTC().Truncate(24 * time.Hour)
 	switch {
 	case err != nil:
-		e.Invalid = text("tag " + TagExemptUntil + " is not a date such as 2026-12-31")
+		e.Invalid = Optional("tag " + TagExemptUntil + " is not a date such as 2026-12-31")
 	case strings.TrimSpace(reason) == "":
-		e.Invalid = text("tag " + TagExemptReason + " is missing")
+		e.Invalid = Optional("tag " + TagExemptReason + " is missing")
 	case day.Before(today):
-		e.Invalid = text("it has expired")
-	case day.Sub(today) > dayCount(maxExemptDays):
-		e.Invalid = text(fmt.Sprintf("it reaches more than %d days ahead", maxExemptDays))
+		e.Invalid = Optional("it has expired")
+	case day.Sub(today) > DayCount(maxExemptDays):
+		e.Invalid = Optional(fmt.Sprintf("it reaches more than %d days ahead", maxExemptDays))
 	}
 	return e
 }

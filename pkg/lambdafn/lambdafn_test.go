@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/lambdafn"
 )
 
@@ -163,7 +164,7 @@ func TestScheduledHandler(t *testing.T) {
 func TestWriteMetrics(t *testing.T) {
 	var out bytes.Buffer
 	now := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
-	if err := lambdafn.WriteMetrics(&out, now, []iamkeys.Metric{{Name: "Keys", Unit: "Count", Value: 7}, {Name: "OldestKeyAgeDays", Unit: "None", Value: 0}}); err != nil {
+	if err := lambdafn.WriteMetrics(&out, now, []audit.Metric{{Name: "Keys", Unit: "Count", Value: 7}, {Name: "OldestKeyAgeDays", Unit: "None", Value: 0}}); err != nil {
 		t.Fatal(err)
 	}
 	want := `{"FunctionName":"","Keys":7,"OldestKeyAgeDays":0,"_aws":{"CloudWatchMetrics":[{"Dimensions":[["FunctionName"]],"Metrics":[{"Name":"Keys","Unit":"Count"},{"Name":"OldestKeyAgeDays","Unit":"None"}],"Namespace":"iamkeys"}],"Timestamp":1795413600000}}` + "\n"

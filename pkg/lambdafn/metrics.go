@@ -9,11 +9,11 @@ import (
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // Emit writes the metrics to standard output, as of now.
-func Emit(metrics []iamkeys.Metric) {
+func Emit(metrics []audit.Metric) {
 	_ = WriteMetrics(os.Stdout, time.Now(), metrics) // nobody is left to tell when even that cannot be written
 }
 
@@ -21,7 +21,7 @@ func Emit(metrics []iamkeys.Metric) {
 // format, under the namespace iamkeys and the dimension FunctionName. On a
 // function's standard output that line is all it takes: there is no call to AWS.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-func WriteMetrics(w io.Writer, now time.Time, metrics []iamkeys.Metric) error {
+func WriteMetrics(w io.Writer, now time.Time, metrics []audit.Metric) error {
 	type definition struct{ Name, Unit string }
 	definitions := []definition{}
 	line := map[string]any{"FunctionName": lambdacontext.FunctionName}

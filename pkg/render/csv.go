@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // header names CSV's columns. A new one is added at the end: sheets are built on these.
@@ -25,13 +26,13 @@ var header = []string{
 //
 // Spreadsheets read some cells as formulas; such a cell begins with an apostrophe
 // here, which is not part of its value.
-func CSV(r iamkeys.Report) []byte {
+func CSV(r audit.Report) []byte {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b) // a bytes.Buffer takes everything: no call on w can fail
 	w.UseCRLF = true
 	w.Write(header)
 	s := r.Summary
-	for _, list := range [][]iamkeys.Finding{r.Findings, r.Exempt, r.Resolved} {
+	for _, list := range [][]audit.Finding{r.Findings, r.Exempt, r.Resolved} {
 		for _, f := range list {
 			e := iamkeys.Exemption{}
 			if f.Exemption != nil {

@@ -17,6 +17,8 @@ import (
 	"pgregory.net/rapid"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/notice"
 )
 
 var berlin = time.FixedZone("CET", 3600)
@@ -33,8 +35,8 @@ var nasties = []string{
 
 // fill sets every string of the report that a tag, a user or a stored file can
 // reach, in lists of findings too.
-func fill(r *iamkeys.Report, next func() string) {
-	severity := reflect.TypeFor[iamkeys.Severity]()
+func fill(r *audit.Report, next func() string) {
+	severity := reflect.TypeFor[audit.Severity]()
 	var visit func(v reflect.Value)
 	visit = func(v reflect.Value) {
 		switch v.Kind() {
@@ -69,13 +71,13 @@ func fill(r *iamkeys.Report, next func() string) {
 }
 
 // hostile is a report whose users and tags are, as far as the schema lets them.
-func hostile() iamkeys.Report {
+func hostile() audit.Report {
 	r := weekly()
 	i := 0
 	next := func() string { i++; return nasties[i%len(nasties)] }
 	pointer := func() *string { s := next(); return &s }
 	r.Summary.Notes = nasties[:12]
-	for _, list := range [][]iamkeys.Finding{r.Findings, r.Exempt, r.Resolved} {
+	for _, list := range [][]audit.Finding{r.Findings, r.Exempt, r.Resolved} {
 		for j := range list {
 			f := &list[j]
 			f.UserName, f.UserARN, f.Owner, f.ServiceName, f.Region, f.Remedy = next(), next(), pointer(), pointer(), pointer(), next()
@@ -97,7 +99,7 @@ type failer interface {
 }
 
 // sound checks what holds for a form of any report.
-func sound(t failer, r iamkeys.Report, content []byte, form string) {
+func sound(t failer, r audit.Report, content []byte, form string) {
 	t.Helper()
 	switch form {
 	case "txt":
@@ -117,8 +119,8 @@ func soundText(t failer, text string) {
 				t.Fatalf("the mail holds the control or format character %U: %q", c, line)
 			}
 		}
-		width := iamkeys.Columns(line)
-		if words := strings.Fields(line); width > iamkeys.MailColumns && (len(words) > 1 || width == 2*utf8.RuneCountInString(line)) {
+		width := notice.Columns(line)
+		if words := strings.Fields(line); width > notice.MailColumns && (len(words) > 1 || width == 2*utf8.RuneCountInString(line)) {
 			t.Fatalf("a line of the mail is %d columns wide, though it could be broken: %q", width, line)
 		}
 	}
@@ -138,7 +140,7 @@ func formula(cell string) bool {
 	return strings.ContainsRune("=+-@＝＋－＠", first) || strings.ContainsAny(cell, "\t\r\n")
 }
 
-func soundCSV(t failer, r iamkeys.Report, content []byte) {
+func soundCSV(t failer, r audit.Report, content []byte) {
 	t.Helper()
 	reader := csv.NewReader(bytes.NewReader(content))
 	reader.FieldsPerRecord = len(header)
@@ -311,7 +313,7 @@ func soundForms(t failer, next func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back iamkeys.Report
+	var back audit.Report
 	if err := json.Unmarshal(j, &back); err != nil {
 		t.Fatalf("the JSON cannot be read back: %v", err)
 	}

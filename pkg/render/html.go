@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 //go:embed page.css
@@ -16,7 +16,7 @@ var stylesheet string
 
 // HTML writes the report as one page that needs nothing else: no script, nothing
 // fetched. It tells everything that the report holds, however long that gets.
-func HTML(r iamkeys.Report) ([]byte, error) {
+func HTML(r audit.Report) ([]byte, error) {
 	var b bytes.Buffer
 	if err := page(r).Render(context.Background(), &b); err != nil {
 		return nil, fmt.Errorf("render the report as HTML: %w", err)
@@ -57,7 +57,7 @@ const plot = 150
 // draw lays the histogram out. Buckets beyond the last one that matters are left
 // out; the last threshold is always within the picture, unless it lies beyond the
 // buckets.
-func draw(ages iamkeys.KeyAges, t iamkeys.Thresholds) chart {
+func draw(ages audit.KeyAges, t audit.Thresholds) chart {
 	var c chart
 	n, total, most := 0, 0, 0
 	for i, keys := range ages.Counts {
@@ -138,6 +138,6 @@ func draw(ages iamkeys.KeyAges, t iamkeys.Thresholds) chart {
 }
 
 // fresh gives the new findings, worst first.
-func fresh(all []iamkeys.Finding) []iamkeys.Finding {
-	return slices.DeleteFunc(slices.Clone(all), func(f iamkeys.Finding) bool { return f.State != iamkeys.New })
+func fresh(all []audit.Finding) []audit.Finding {
+	return slices.DeleteFunc(slices.Clone(all), func(f audit.Finding) bool { return f.State != audit.New })
 }

@@ -12,11 +12,11 @@ import (
 	"fmt"
 	"strconv"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // page is the whole document.
-func page(r iamkeys.Report) templ.Component {
+func page(r audit.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -187,7 +187,7 @@ func page(r iamkeys.Report) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		for _, severity := range iamkeys.Severities {
+		for _, severity := range audit.Severities {
 			templ_7745c5c3_Err = section(severity, r).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -244,7 +244,7 @@ func page(r iamkeys.Report) templ.Component {
 }
 
 // figures are the numbers that matter, each severity's leading to its section.
-func figures(s iamkeys.Summary) templ.Component {
+func figures(s audit.Summary) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -269,7 +269,7 @@ func figures(s iamkeys.Summary) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		for _, severity := range iamkeys.Severities {
+		for _, severity := range audit.Severities {
 			var templ_7745c5c3_Var13 = []any{string(severity), templ.KV("none", s.Severities.Of(severity) == 0)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var13...)
 			if templ_7745c5c3_Err != nil {
@@ -452,7 +452,7 @@ func fact(name, value string) templ.Component {
 }
 
 // changed compares with the report before, and names what is new.
-func changed(r iamkeys.Report) templ.Component {
+func changed(r audit.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -605,7 +605,7 @@ func changed(r iamkeys.Report) templ.Component {
 
 // ages is the histogram. It has no viewBox: across it is measured in percent, up in
 // pixels, so that its text stays readable on a phone.
-func ages(s iamkeys.Summary) templ.Component {
+func ages(s audit.Summary) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1042,7 +1042,7 @@ func ages(s iamkeys.Summary) templ.Component {
 }
 
 // section holds the findings of a severity, grouped by user.
-func section(severity iamkeys.Severity, r iamkeys.Report) templ.Component {
+func section(severity audit.Severity, r audit.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1326,7 +1326,7 @@ func group(u person) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if f.State == iamkeys.New {
+			if f.State == audit.New {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 108, "<mark>new</mark>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -1357,7 +1357,7 @@ func group(u person) templ.Component {
 
 // keyCells are the three cells about the key: itself, its age, its last use. A
 // finding of a user has none: its first cell takes their place.
-func keyCells(f iamkeys.Finding) templ.Component {
+func keyCells(f audit.Finding) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1497,7 +1497,7 @@ func keyCells(f iamkeys.Finding) templ.Component {
 }
 
 // exempt holds what would be findings without their users' exemption.
-func exempt(r iamkeys.Report) templ.Component {
+func exempt(r audit.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1658,7 +1658,7 @@ func exempt(r iamkeys.Report) templ.Component {
 }
 
 // resolved holds what the report before had and this one has no more.
-func resolved(r iamkeys.Report) templ.Component {
+func resolved(r audit.Report) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1810,7 +1810,7 @@ func resolved(r iamkeys.Report) templ.Component {
 
 // about says what was examined, whence the facts are, and what was looked for:
 // rules without a finding, too.
-func about(s iamkeys.Summary) templ.Component {
+func about(s audit.Summary) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1874,7 +1874,7 @@ func about(s iamkeys.Summary) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		for _, rule := range iamkeys.Rules {
+		for _, rule := range audit.Rules {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 156, "<tr><th scope=\"row\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

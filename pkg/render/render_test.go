@@ -20,7 +20,7 @@ import (
 	parser "github.com/a-h/templ/parser/v2"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
@@ -34,7 +34,7 @@ const where = "s3://iamkeys-reports/reports/123456789012/2026/11/23/20261123T060
 //	    --screenshot=docs/report.png file://$PWD/pkg/render/testdata/weekly.html
 //
 // and docs/report-dark.png with --blink-settings=preferredColorScheme=0 as well.
-var samples = map[string]func() iamkeys.Report{
+var samples = map[string]func() audit.Report{
 	"weekly":     weekly,
 	"incomplete": incomplete,
 	"fine":       fine,
@@ -81,7 +81,7 @@ func difference(got, want []byte) string {
 
 // TestEveryRuleIsInTheGoldenFiles holds the samples to their purpose.
 func TestEveryRuleIsInTheGoldenFiles(t *testing.T) {
-	rules, states := map[iamkeys.RuleID]bool{}, map[iamkeys.State]bool{}
+	rules, states := map[audit.RuleID]bool{}, map[audit.State]bool{}
 	for _, sample := range samples {
 		r := sample()
 		for _, f := range slices.Concat(r.Findings, r.Exempt, r.Resolved) {
@@ -91,7 +91,7 @@ func TestEveryRuleIsInTheGoldenFiles(t *testing.T) {
 			}
 		}
 	}
-	for _, rule := range iamkeys.Rules {
+	for _, rule := range audit.Rules {
 		if !rules[rule.ID] {
 			t.Errorf("no sample has a finding of rule %s", rule.ID)
 		}
@@ -99,7 +99,7 @@ func TestEveryRuleIsInTheGoldenFiles(t *testing.T) {
 			t.Errorf("the page does not say what rule %s looks for", rule.ID)
 		}
 	}
-	for _, state := range []iamkeys.State{iamkeys.New, iamkeys.Open, iamkeys.Exempt, iamkeys.Resolved} {
+	for _, state := range []audit.State{audit.New, audit.Open, audit.Exempt, audit.Resolved} {
 		if !states[state] {
 			t.Errorf("no sample has a finding that is %s", state)
 		}
@@ -108,7 +108,7 @@ func TestEveryRuleIsInTheGoldenFiles(t *testing.T) {
 
 // TestNothingIsHidden looks for every finding, with all that a reader needs, in each form.
 func TestNothingIsHidden(t *testing.T) {
-	for name, sample := range map[string]func() iamkeys.Report{"weekly": weekly, "incomplete": incomplete, "many": func() iamkeys.Report { return many(300) }} {
+	for name, sample := range map[string]func() audit.Report{"weekly": weekly, "incomplete": incomplete, "many": func() audit.Report { return many(300) }} {
 		r := sample()
 		page, _ := HTML(r)
 		forms := map[string]string{"text": string(Text(r, where, 0)), "CSV": string(CSV(r)), "HTML": string(page)}
@@ -119,13 +119,13 @@ func TestNothingIsHidden(t *testing.T) {
 			content = strings.Join(strings.Fields(content), " ")
 			for _, f := range slices.Concat(r.Findings, r.Exempt, r.Resolved) {
 				needs := []string{f.UserName, value(f.AccessKeyID)}
-				if f.State == iamkeys.New || f.State == iamkeys.Open {
+				if f.State == audit.New || f.State == audit.Open {
 					needs = append(needs, f.Remedy, string(f.Rule), value(f.Owner), value(f.ServiceName), value(f.Region))
 					if f.LastUsedDate != nil {
 						needs = append(needs, date(*f.LastUsedDate))
 					}
 				}
-				if f.AgeDays != nil && f.State != iamkeys.Resolved && f.State != iamkeys.Exempt && form != "CSV" {
+				if f.AgeDays != nil && f.State != audit.Resolved && f.State != audit.Exempt && form != "CSV" {
 					needs = append(needs, age(f))
 				}
 				if f.Exemption != nil {
@@ -147,15 +147,15 @@ func TestNothingIsHidden(t *testing.T) {
 }
 
 func TestCoverage(t *testing.T) {
-	c := func(users, usersExamined, keys, keysExamined int, complete bool) iamkeys.Summary {
-		return iamkeys.Summary{Coverage: iamkeys.Coverage{Users: users, UsersExamined: usersExamined, Keys: keys, KeysExamined: keysExamined, Complete: complete}}
+	c := func(users, usersExamined, keys, keysExamined int, complete bool) audit.Summary {
+		return audit.Summary{Coverage: audit.Coverage{Users: users, UsersExamined: usersExamined, Keys: keys, KeysExamined: keysExamined, Complete: complete}}
 	}
-	found := func(s iamkeys.Summary) iamkeys.Summary {
+	found := func(s audit.Summary) audit.Summary {
 		s.Severities.Medium, s.Severities.High, s.New = 2, 1, 3
 		return s
 	}
 	for _, test := range []struct {
-		summary            iamkeys.Summary
+		summary            audit.Summary
 		headline, coverage string
 	}{
 		{c(12, 12, 15, 15, true), "No findings", "Complete: 12 users, 15 access keys, and the root user."},
@@ -174,7 +174,7 @@ func TestCoverage(t *testing.T) {
 		if got := coverage(test.summary.Coverage); got != test.coverage {
 			t.Errorf("coverage of %+v = %q, want %q", test.summary.Coverage, got, test.coverage)
 		}
-		r := iamkeys.Report{Summary: test.summary}
+		r := audit.Report{Summary: test.summary}
 		page, _ := HTML(r)
 		for form, content := range map[string]string{"text": string(Text(r, "", 0)), "HTML": readable(string(page))} {
 			content = strings.Join(strings.Fields(content), " ")
@@ -196,7 +196,7 @@ func TestChanges(t *testing.T) {
 	same.New, same.Resolved = 0, 0
 	unjudged := fresh
 	unjudged.New = 0
-	for want, s := range map[string]iamkeys.Summary{
+	for want, s := range map[string]audit.Summary{
 		"Since the report of 2026-11-16: 3 new, 17 still open, 5 resolved.":        r.Summary,
 		"Nothing has changed since the report of 2026-11-16.":                      same,
 		"There is no earlier report to compare with: every finding counts as new.": fresh,
@@ -273,7 +273,7 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decode := func(t *testing.T, r iamkeys.Report) map[string]any {
+	decode := func(t *testing.T, r audit.Report) map[string]any {
 		b, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -325,13 +325,13 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	visit("report", whole)
-	for name, spoil := range map[string]func(*iamkeys.Report){
-		"schema version": func(r *iamkeys.Report) { r.Summary.SchemaVersion++ },
-		"local time":     func(r *iamkeys.Report) { r.Summary.AsOf = r.Summary.AsOf.In(berlin) },
-		"rule":           func(r *iamkeys.Report) { r.Findings[0].Rule = "other" },
-		"severity":       func(r *iamkeys.Report) { r.Findings[0].Severity = "none" },
-		"state":          func(r *iamkeys.Report) { r.Findings[0].State = iamkeys.Resolved },
-		"null list":      func(r *iamkeys.Report) { r.Exempt = nil },
+	for name, spoil := range map[string]func(*audit.Report){
+		"schema version": func(r *audit.Report) { r.Summary.SchemaVersion++ },
+		"local time":     func(r *audit.Report) { r.Summary.AsOf = r.Summary.AsOf.In(berlin) },
+		"rule":           func(r *audit.Report) { r.Findings[0].Rule = "other" },
+		"severity":       func(r *audit.Report) { r.Findings[0].Severity = "none" },
+		"state":          func(r *audit.Report) { r.Findings[0].State = audit.Resolved },
+		"null list":      func(r *audit.Report) { r.Exempt = nil },
 	} {
 		r := weekly()
 		spoil(&r)
@@ -385,7 +385,7 @@ func TestLinker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := "package main\n\nimport (\n\t\"iamkeys/pkg/iamkeys\"\n\t\"iamkeys/pkg/render\"\n\t\"os\"\n)\n\nfunc main() { b, _ := render.HTML(iamkeys.Report{}); os.Stdout.Write(b) }\n"
+	program := "package main\n\nimport (\n\t\"iamkeys/pkg/iamkeys/audit\"\n\t\"iamkeys/pkg/render\"\n\t\"os\"\n)\n\nfunc main() { b, _ := render.HTML(audit.Report{}); os.Stdout.Write(b) }\n"
 	replaced, _ := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(here, "linked", "main.go"): source}})
 	for file, content := range map[string][]byte{source: []byte(program), overlay: replaced} {
 		if err := os.WriteFile(file, content, 0o644); err != nil {

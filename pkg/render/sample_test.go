@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // The account that the golden files and README's picture tell of.
@@ -15,14 +16,14 @@ const account = "123456789012"
 
 var (
 	today      = time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
-	thresholds = iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
+	thresholds = audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
 )
 
 func daysAgo(n int) time.Time { return today.Add(-time.Duration(n)*24*time.Hour - 3*time.Hour) }
 
 // user makes a user with tags, given as key and value in turn.
-func user(name string, tags ...string) iamkeys.UserFacts {
-	u := iamkeys.UserFacts{User: iamkeys.User{UserName: name, ARN: "arn:aws:iam::" + account + ":user/" + name}}
+func user(name string, tags ...string) audit.UserFacts {
+	u := audit.UserFacts{User: iamkeys.User{UserName: name, ARN: "arn:aws:iam::" + account + ":user/" + name}}
 	for i := 0; i < len(tags); i += 2 {
 		u.Tags = append(u.Tags, iamkeys.Tag{Key: tags[i], Value: tags[i+1]})
 	}
@@ -30,9 +31,9 @@ func user(name string, tags ...string) iamkeys.UserFacts {
 }
 
 // with adds a key of that age; used says how many days ago, -1 for never.
-func with(u iamkeys.UserFacts, status iamkeys.Status, age, used int, service string) iamkeys.UserFacts {
+func with(u audit.UserFacts, status iamkeys.Status, age, used int, service string) audit.UserFacts {
 	sum := sha256.Sum256([]byte(fmt.Sprint(u.UserName, age, len(u.Keys))))
-	k := iamkeys.KeyFacts{
+	k := audit.KeyFacts{
 		AccessKey: iamkeys.AccessKey{
 			UserName: u.UserName, AccessKeyID: "AKIAEXAMPLE" + base32.StdEncoding.EncodeToString(sum[:])[:9], Status: status, CreateDate: daysAgo(age),
 		},
@@ -46,9 +47,9 @@ func with(u iamkeys.UserFacts, status iamkeys.Status, age, used int, service str
 }
 
 // crowd gives n users without a finding.
-func crowd(n int) []iamkeys.UserFacts {
+func crowd(n int) []audit.UserFacts {
 	random := rand.New(rand.NewPCG(7, 7))
-	var users []iamkeys.UserFacts
+	var users []audit.UserFacts
 	for i := range n {
 		u := user(fmt.Sprintf("service-%04d", i), "owner", "platform")
 		users = append(users, with(u, iamkeys.Active, int(75*random.Float64()*random.Float64()), 0, "s3"))
@@ -57,8 +58,8 @@ func crowd(n int) []iamkeys.UserFacts {
 }
 
 // story is an account in which every rule finds something, save those about what could not be examined.
-func story() iamkeys.Inventory {
-	root := iamkeys.UserFacts{User: iamkeys.User{UserName: iamkeys.RootName, ARN: "arn:aws:iam::" + account + ":root"}, Root: true, RootKey: true}
+func story() audit.Inventory {
+	root := audit.UserFacts{User: iamkeys.User{UserName: audit.RootName, ARN: "arn:aws:iam::" + account + ":root"}, Root: true, RootKey: true}
 	leaked := with(user("partner-acme-upload", "owner", "partner-integrations"), iamkeys.Active, 61, 1, "s3")
 	leaked.AttachedPolicies = []string{"arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"}
 	jenkins := with(with(user("legacy-jenkins", "owner", "build-team"), iamkeys.Active, 812, 0, "ecr"), iamkeys.Active, 404, 219, "codecommit")
@@ -78,26 +79,26 @@ func story() iamkeys.Inventory {
 		with(user("tape-library", "owner", "datacentre", iamkeys.TagExemptUntil, "2027-03-31", iamkeys.TagExemptReason, "firmware accepts one key only; replaced in March"), iamkeys.Active, 540, 5, "s3"),
 		with(user("badge-printer", "owner", "facilities", iamkeys.TagExemptUntil, "2026-10-31", iamkeys.TagExemptReason, "vendor visit planned"), iamkeys.Active, 266, 12, "sqs"),
 	)
-	return iamkeys.Inventory{Source: iamkeys.FromCredentialReport, GeneratedTime: today.Add(-12 * time.Minute), Users: users, Root: root}
+	return audit.Inventory{Source: audit.FromCredentialReport, GeneratedTime: today.Add(-12 * time.Minute), Users: users, Root: root}
 }
 
-func judge(inv iamkeys.Inventory) iamkeys.Report {
-	r := iamkeys.Judge(inv, thresholds, "owner", today)
+func judge(inv audit.Inventory) audit.Report {
+	r := audit.Judge(inv, thresholds, "owner", today)
 	r.Summary.Account, r.Summary.RunID = account, "20261123T060000Z"
 	return r
 }
 
 // weekly is the story a week after another report: some findings are new, some
 // have been resolved since.
-func weekly() iamkeys.Report {
+func weekly() audit.Report {
 	inv := story()
-	before := iamkeys.Judge(inv, thresholds, "owner", today.Add(-7*24*time.Hour))
+	before := audit.Judge(inv, thresholds, "owner", today.Add(-7*24*time.Hour))
 	dated(before.Findings, 40)
-	for _, gone := range []iamkeys.UserFacts{
+	for _, gone := range []audit.UserFacts{
 		with(user("old-deploy-bot", "owner", "build-team"), iamkeys.Active, 97, 60, "codedeploy"),
 		with(user("intern-2025"), iamkeys.Active, 180, 120, "ec2"),
 	} {
-		before.Findings = append(before.Findings, iamkeys.Judge(iamkeys.Inventory{Users: []iamkeys.UserFacts{gone}}, thresholds, "owner", today.Add(-7*24*time.Hour)).Findings...)
+		before.Findings = append(before.Findings, audit.Judge(audit.Inventory{Users: []audit.UserFacts{gone}}, thresholds, "owner", today.Add(-7*24*time.Hour)).Findings...)
 	}
 	dated(before.Findings, 12)
 	before.Findings = before.Findings[1:] // the root user's key is new
@@ -107,7 +108,7 @@ func weekly() iamkeys.Report {
 }
 
 // dated gives findings without one the day of their first sight.
-func dated(findings []iamkeys.Finding, days int) {
+func dated(findings []audit.Finding, days int) {
 	for i := range findings {
 		if findings[i].FirstSeen == nil {
 			first := daysAgo(days - i%9).Truncate(24 * time.Hour)
@@ -117,13 +118,13 @@ func dated(findings []iamkeys.Finding, days int) {
 }
 
 // incomplete is the weekly report of a run that could not read everything.
-func incomplete() iamkeys.Report {
+func incomplete() audit.Report {
 	inv := story()
 	for i := range 2 {
 		inv.Users[i].Unexamined = "ListAccessKeys was throttled to the end of the retries"
 		inv.Users[i].Keys[0].LastUsed = nil
 	}
-	inv.Source = iamkeys.FromLive
+	inv.Source = audit.FromLive
 	inv.Notes = []string{
 		"The credential report could not be had (AWS was out of capacity for it): every user was read live.",
 		"The report before was damaged: every finding counts as new.",
@@ -134,7 +135,7 @@ func incomplete() iamkeys.Report {
 }
 
 // fine is an account without a finding.
-func fine() iamkeys.Report {
+func fine() audit.Report {
 	inv := story()
 	inv.Root.RootKey, inv.Users = false, crowd(96)
 	r := judge(inv)
@@ -143,14 +144,14 @@ func fine() iamkeys.Report {
 }
 
 // deserted is an account without IAM users.
-func deserted() iamkeys.Report {
+func deserted() audit.Report {
 	inv := story()
 	inv.Root.RootKey, inv.Users = false, nil
 	return judge(inv)
 }
 
 // many is a report of n findings.
-func many(n int) iamkeys.Report {
+func many(n int) audit.Report {
 	random := rand.New(rand.NewPCG(1, 2))
 	inv := story()
 	inv.Users = crowd(n / 4)
@@ -169,7 +170,7 @@ func many(n int) iamkeys.Report {
 	r.Findings = r.Findings[:min(n, len(r.Findings))]
 	before := r
 	before.Findings = r.Findings[n/10:]
-	r = iamkeys.Report{Summary: r.Summary, Findings: r.Findings}
+	r = audit.Report{Summary: r.Summary, Findings: r.Findings}
 	r.Compare(&before, inv)
 	return r
 }

@@ -8,7 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/notice"
 )
 
 // newest is how many new findings the mail names before it tells of all.
@@ -20,7 +21,7 @@ const newest = 10
 // stored report's place, without its extension; "" when it is not stored.
 //
 // Its lines are wrapped by [iamkeys.Wrap].
-func Text(r iamkeys.Report, where string, limit int) []byte {
+func Text(r audit.Report, where string, limit int) []byte {
 	var m mail
 	s := r.Summary
 	where = clean(where)
@@ -35,7 +36,7 @@ func Text(r iamkeys.Report, where string, limit int) []byte {
 		m.line(0, "")
 	}
 	var counts []string
-	for _, severity := range iamkeys.Severities {
+	for _, severity := range audit.Severities {
 		counts = append(counts, fmt.Sprintf("%s %s", count(s.Severities.Of(severity)), severity))
 	}
 	m.line(0, strings.Join(counts, ", ")+"; "+count(s.Exempt)+" exempt.")
@@ -47,7 +48,7 @@ func Text(r iamkeys.Report, where string, limit int) []byte {
 	shown, more := pick(r.Findings, limit)
 	if s.New > 0 && s.ComparedWith != nil {
 		m.heading("new", s.New)
-		fresh := slices.DeleteFunc(slices.Clone(shown), func(f iamkeys.Finding) bool { return f.State != iamkeys.New })
+		fresh := slices.DeleteFunc(slices.Clone(shown), func(f audit.Finding) bool { return f.State != audit.New })
 		for _, f := range fresh[:min(len(fresh), newest)] {
 			m.item(f)
 		}
@@ -63,7 +64,7 @@ func Text(r iamkeys.Report, where string, limit int) []byte {
 		}
 		m.more(moreGone, where)
 	}
-	for _, severity := range iamkeys.Severities {
+	for _, severity := range audit.Severities {
 		users := byUser(shown, severity)
 		if len(users) > 0 {
 			m.heading(string(severity), s.Severities.Of(severity))
@@ -119,13 +120,13 @@ func Text(r iamkeys.Report, where string, limit int) []byte {
 
 // pick takes up to limit findings, new ones first, leaves them in their order, and
 // counts the rest.
-func pick(all []iamkeys.Finding, limit int) (shown []iamkeys.Finding, more int) {
+func pick(all []audit.Finding, limit int) (shown []audit.Finding, more int) {
 	if limit <= 0 || len(all) <= limit {
 		return all, 0
 	}
 	fresh := 0
 	for _, f := range all {
-		if f.State == iamkeys.New {
+		if f.State == audit.New {
 			fresh++
 		}
 	}
@@ -133,7 +134,7 @@ func pick(all []iamkeys.Finding, limit int) (shown []iamkeys.Finding, more int) 
 	others := limit - fresh
 	for _, f := range all {
 		left := &others
-		if f.State == iamkeys.New {
+		if f.State == audit.New {
 			left = &fresh
 		}
 		if *left > 0 {
@@ -166,7 +167,7 @@ func (m *mail) more(n int, where string) {
 }
 
 // item is a finding in one sentence.
-func (m *mail) item(f iamkeys.Finding) {
+func (m *mail) item(f audit.Finding) {
 	who := clean(f.UserName)
 	if id := keyID(f); id != "" {
 		who += ", " + id
@@ -175,13 +176,13 @@ func (m *mail) item(f iamkeys.Finding) {
 }
 
 // finding is one in full, under its user.
-func (m *mail) finding(f iamkeys.Finding) {
+func (m *mail) finding(f audit.Finding) {
 	m.line(0, "")
 	title := what(f)
 	if id := keyID(f); id != "" {
 		title = id + ": " + lower(title)
 	}
-	if f.State == iamkeys.New {
+	if f.State == audit.New {
 		title = "[new] " + title
 	}
 	m.line(2, fmt.Sprintf("%s (%s)", title, clean(string(f.Rule))))
@@ -192,13 +193,13 @@ func (m *mail) finding(f iamkeys.Finding) {
 	if why := invalid(f); why != "" {
 		m.line(4, why)
 	}
-	if f.State == iamkeys.Open && f.FirstSeen != nil {
+	if f.State == audit.Open && f.FirstSeen != nil {
 		m.line(4, "Open since "+date(*f.FirstSeen)+".")
 	}
 }
 
 // keyFacts is what is known of a finding's key: status, age, last use.
-func keyFacts(f iamkeys.Finding) string {
+func keyFacts(f audit.Finding) string {
 	var facts []string
 	if f.Status != nil {
 		facts = append(facts, clean(string(*f.Status)))
@@ -241,5 +242,5 @@ func (m *mail) line(indent int, s string) {
 	if indent > 0 {
 		hanging += 2 // so that a paragraph's later lines are not taken for another one
 	}
-	m.WriteString(iamkeys.Wrap(strings.Repeat(" ", indent), strings.Repeat(" ", hanging), s) + "\n")
+	m.WriteString(notice.Wrap(strings.Repeat(" ", indent), strings.Repeat(" ", hanging), s) + "\n")
 }

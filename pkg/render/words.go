@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/notice"
 )
 
 // clean makes one printable line of untrusted text.
-func clean(s string) string { return iamkeys.Printable(s) }
+func clean(s string) string { return notice.Printable(s) }
 
 // cleaned is clean for what may be missing; "" is.
 func cleaned(s *string) string {
@@ -47,7 +49,7 @@ func date(t time.Time) string   { return t.UTC().Format(time.DateOnly) }
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // headline says the one thing that a reader must know. Incomplete coverage is in it.
-func headline(s iamkeys.Summary) string {
+func headline(s audit.Summary) string {
 	n, c := s.New+s.Open, s.Coverage
 	switch {
 	case c.Users > 0 && c.UsersExamined == 0:
@@ -65,8 +67,8 @@ func headline(s iamkeys.Summary) string {
 }
 
 // findings counts findings, and the worst among them.
-func findings(n int, severities iamkeys.SeverityCounts) string {
-	for _, severity := range iamkeys.Severities {
+func findings(n int, severities audit.SeverityCounts) string {
+	for _, severity := range audit.Severities {
 		switch worst := severities.Of(severity); worst {
 		case 0:
 		case n:
@@ -79,7 +81,7 @@ func findings(n int, severities iamkeys.SeverityCounts) string {
 }
 
 // coverage says what was examined and what was not.
-func coverage(c iamkeys.Coverage) string {
+func coverage(c audit.Coverage) string {
 	if c.Complete {
 		if c.Users == 0 {
 			return "The account has no IAM users; the root user was examined."
@@ -94,18 +96,18 @@ func coverage(c iamkeys.Coverage) string {
 }
 
 // source says where the facts come from, and of when they are.
-func source(s iamkeys.Summary) string {
+func source(s audit.Summary) string {
 	switch s.Inventory {
-	case iamkeys.FromCredentialReport:
+	case audit.FromCredentialReport:
 		return fmt.Sprintf("IAM's credential report, generated %s; last use is as of then.", moment(s.GeneratedTime))
-	case iamkeys.FromLive:
+	case audit.FromLive:
 		return fmt.Sprintf("Live reads of every user and access key, from %s on.", moment(s.GeneratedTime))
 	}
 	return fmt.Sprintf("%s, as of %s.", clean(string(s.Inventory)), moment(s.GeneratedTime))
 }
 
 // changes says how the report compares with the one before.
-func changes(s iamkeys.Summary) string {
+func changes(s audit.Summary) string {
 	switch {
 	case s.ComparedWith != nil && s.New+s.Resolved == 0:
 		return fmt.Sprintf("Nothing has changed since the report of %s.", date(*s.ComparedWith))
@@ -118,40 +120,40 @@ func changes(s iamkeys.Summary) string {
 }
 
 // when says what a rule looks for, with the lengths that it judged by.
-func when(id iamkeys.RuleID, t iamkeys.Thresholds) string {
+func when(id audit.RuleID, t audit.Thresholds) string {
 	switch id {
-	case iamkeys.RootKey:
+	case audit.RootKey:
 		return "The root user has an access key."
-	case iamkeys.Exposed:
+	case audit.Exposed:
 		return "AWS attached a quarantine policy: it found a key of the user in public."
-	case iamkeys.ExtraKeys:
+	case audit.ExtraKeys:
 		return "A user with more than two access keys."
-	case iamkeys.Unused:
+	case audit.Unused:
 		return fmt.Sprintf("Active, and not used for %s or more; never used counts from its creation.", several(t.UnusedDays, "day"))
-	case iamkeys.Overdue:
+	case audit.Overdue:
 		return fmt.Sprintf("Active, and older than %s.", several(t.MaxAgeDays, "day"))
-	case iamkeys.Unexamined:
+	case audit.Unexamined:
 		return "A user or access key that could not be examined."
-	case iamkeys.Aging:
+	case audit.Aging:
 		return fmt.Sprintf("Active, and older than %s, but not than %d.", several(t.WarnAgeDays, "day"), t.MaxAgeDays)
-	case iamkeys.TwoActive:
+	case audit.TwoActive:
 		return fmt.Sprintf("Two Active access keys, the newer one older than %s: longer than a rotation takes.", several(t.MaxWaitDays+7, "day"))
-	case iamkeys.Lingering:
+	case audit.Lingering:
 		return fmt.Sprintf("Inactive, and older than %s.", several(t.LingerDays, "day"))
 	}
 	return ""
 }
 
 // what says in a few words what is wrong with this user or key.
-func what(f iamkeys.Finding) string {
+func what(f audit.Finding) string {
 	switch f.Rule {
-	case iamkeys.RootKey:
+	case audit.RootKey:
 		return "The root user has an access key"
-	case iamkeys.Exposed:
+	case audit.Exposed:
 		return "Exposed, quarantined by AWS"
-	case iamkeys.ExtraKeys:
+	case audit.ExtraKeys:
 		return "More than two access keys"
-	case iamkeys.Unused:
+	case audit.Unused:
 		if f.NeverUsed != nil && *f.NeverUsed {
 			return "Never used"
 		}
@@ -159,27 +161,27 @@ func what(f iamkeys.Finding) string {
 			return "Not used for " + several(*f.IdleDays, "day")
 		}
 		return "Not used"
-	case iamkeys.Overdue:
+	case audit.Overdue:
 		return "Overdue for rotation"
-	case iamkeys.Unexamined:
+	case audit.Unexamined:
 		return "Could not be examined"
-	case iamkeys.Aging:
+	case audit.Aging:
 		return "Soon due for rotation"
-	case iamkeys.TwoActive:
+	case audit.TwoActive:
 		return "Two Active access keys"
-	case iamkeys.Lingering:
+	case audit.Lingering:
 		return "Switched off, not deleted"
 	}
 	return clean(string(f.Rule))
 }
 
 // ofKey reports whether the finding is one of a key, and not of a user as a whole.
-func ofKey(f iamkeys.Finding) bool {
+func ofKey(f audit.Finding) bool {
 	return f.AccessKeyID != nil || f.CreateDate != nil || f.Status != nil
 }
 
 // keyID gives the finding's key, in words where it has none.
-func keyID(f iamkeys.Finding) string {
+func keyID(f audit.Finding) string {
 	switch id := cleaned(f.AccessKeyID); {
 	case id != "":
 		return id
@@ -190,7 +192,7 @@ func keyID(f iamkeys.Finding) string {
 }
 
 // age is "412 days", "" for findings of users.
-func age(f iamkeys.Finding) string {
+func age(f audit.Finding) string {
 	if f.AgeDays == nil {
 		return ""
 	}
@@ -198,7 +200,7 @@ func age(f iamkeys.Finding) string {
 }
 
 // lastUse is the day of the last use, or why there is none; "" for findings of users.
-func lastUse(f iamkeys.Finding) string {
+func lastUse(f audit.Finding) string {
 	switch {
 	case !ofKey(f):
 		return ""
@@ -211,12 +213,12 @@ func lastUse(f iamkeys.Finding) string {
 }
 
 // usedBy names service and Region of the last use, as far as IAM knows them.
-func usedBy(f iamkeys.Finding) []string {
+func usedBy(f audit.Finding) []string {
 	return slices.DeleteFunc([]string{cleaned(f.ServiceName), cleaned(f.Region)}, func(s string) bool { return s == "" })
 }
 
 // invalid says why the user's exemption does not hold, "" when there is none or it does.
-func invalid(f iamkeys.Finding) string {
+func invalid(f audit.Finding) string {
 	if f.Exemption == nil || f.Exemption.Invalid == nil {
 		return ""
 	}
@@ -236,10 +238,10 @@ func reason(e iamkeys.Exemption) string {
 }
 
 // owner is the user's, said so, or that none is named. The root user has none.
-func owner(f iamkeys.Finding) string {
+func owner(f audit.Finding) string {
 	s := cleaned(f.Owner)
 	switch {
-	case f.UserName == iamkeys.RootName:
+	case f.UserName == audit.RootName:
 		return ""
 	case s == "":
 		return "No owner named"
@@ -251,13 +253,13 @@ func owner(f iamkeys.Finding) string {
 type person struct {
 	name     string
 	owner    string
-	findings []iamkeys.Finding
+	findings []audit.Finding
 }
 
 // byUser groups the findings of a severity, which stand sorted by user.
-func byUser(findings []iamkeys.Finding, severity iamkeys.Severity) []person {
+func byUser(findings []audit.Finding, severity audit.Severity) []person {
 	var people []person
-	var before iamkeys.Finding
+	var before audit.Finding
 	for _, f := range findings {
 		if f.Severity != severity {
 			continue
@@ -276,7 +278,7 @@ func byUser(findings []iamkeys.Finding, severity iamkeys.Severity) []person {
 func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // controls lists the numbers that benchmarks know the rule by.
-func controls(r iamkeys.Rule) string {
+func controls(r audit.Rule) string {
 	if len(r.Controls) == 0 {
 		return "none"
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // The contract tests say what the core may rely on behind its ports. They run
@@ -202,7 +203,7 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 }
 
 // TestInventoryIAM is the contract of the ports to IAM that tell of a whole account.
-func TestInventoryIAM(t *testing.T, h Harness, iam iamkeys.InventoryIAM) {
+func TestInventoryIAM(t *testing.T, h Harness, iam audit.InventoryIAM) {
 	ctx := t.Context()
 	tags := []iamkeys.Tag{{Key: "owner", Value: "team a"}, {Key: iamkeys.TagExemptReason, Value: "a, \"b\" & <c>"}}
 	alice, bob := h.AddUser(t, tags...), h.AddUser(t)
@@ -267,7 +268,7 @@ func TestInventoryIAM(t *testing.T, h Harness, iam iamkeys.InventoryIAM) {
 }
 
 // TestS3 is the contract of the port to S3.
-func TestS3(t *testing.T, s3 iamkeys.AuditS3) {
+func TestS3(t *testing.T, s3 audit.S3) {
 	ctx := t.Context()
 	const key = "reports/123456789012/2026/11/23/20261123T060000Z.json"
 	_, _, err := s3.GetObject(ctx, key)
@@ -288,7 +289,7 @@ func TestS3(t *testing.T, s3 iamkeys.AuditS3) {
 }
 
 // TestS3Conditions is the contract of the port to S3 for writers at the same time.
-func TestS3Conditions(t *testing.T, s3 iamkeys.AuditS3) {
+func TestS3Conditions(t *testing.T, s3 audit.S3) {
 	ctx := t.Context()
 	const key = "reports/123456789012/latest.json"
 	put := func(content string, replaces *string) error {

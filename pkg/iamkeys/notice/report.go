@@ -1,4 +1,4 @@
-package iamkeys
+package notice
 
 import (
 	"encoding/json"
@@ -6,6 +6,9 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // mailLimit is how many findings a mail shows at most; more is for the stored report.
@@ -13,22 +16,22 @@ const mailLimit = 100
 
 // ReportMessage gives what makes an audit's report, stored at where, fit for SNS: as many
 // findings as its size allows. text gives the mail, as render.Text does.
-func ReportMessage(text func(r Report, where string, limit int) []byte) func(r Report, where string) Message {
-	return func(r Report, where string) Message {
+func Report(text func(r audit.Report, where string, limit int) []byte) func(r audit.Report, where string) iamkeys.Message {
+	return func(r audit.Report, where string) iamkeys.Message {
 		severity := "none"
 		if h := r.Highest(); h != "" {
 			severity = string(h)
 		}
-		build := func(most int) Message {
+		build := func(most int) iamkeys.Message {
 			cut := r
 			cut.Findings, cut.Exempt, cut.Resolved = head(r.Findings, most), head(r.Exempt, most), head(r.Resolved, most)
 			cut.Omitted = len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
 			content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
-			return Message{
+			return iamkeys.Message{
 				Subject: subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, headline(r.Summary))),
 				Text:    string(text(r, where, min(max(most, 1), mailLimit))),
 				JSON:    content,
-				Attributes: []Attribute{
+				Attributes: []iamkeys.Attribute{
 					{Name: "kind", Value: "audit"},
 					{Name: "severity", Value: severity},
 					{Name: "account", Value: r.Summary.Account},
@@ -38,15 +41,17 @@ func ReportMessage(text func(r Report, where string, limit int) []byte) func(r R
 			}
 		}
 		all := max(len(r.Findings), len(r.Exempt), len(r.Resolved))
-		tooMany := sort.Search(all+1, func(n int) bool { return !build(n).fits() })
+		tooMany := sort.Search(all+1, func(n int) bool { return !build(n).Fits() })
 		return build(max(0, tooMany-1))
 	}
 }
 
-func head(findings []Finding, most int) []Finding { return findings[:min(most, len(findings))] }
+func head(findings []audit.Finding, most int) []audit.Finding {
+	return findings[:min(most, len(findings))]
+}
 
 // headline says in a few words what the report comes to, first what is missing in it.
-func headline(s Summary) string {
+func headline(s audit.Summary) string {
 	var said []string
 	if c := s.Coverage; !c.Complete {
 		missing := "the root user"

@@ -1,10 +1,13 @@
-package iamkeys
+package notice
 
 import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
+
+// maxSubject is how long a subject may be: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+const maxSubject = 99
 
 // subject makes s fit for an SNS subject: printable ASCII, cut at its limit.
 func subject(s string) string {

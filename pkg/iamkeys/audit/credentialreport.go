@@ -1,4 +1,4 @@
-package iamkeys
+package audit
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // A reportRow is what the credential report says of one user.
@@ -154,9 +156,9 @@ func (l reportLayout) key(s keySlot, c []string) (KeyFacts, bool, error) {
 	if used.IsZero() && (c[s.usedDate] != "N/A" || !absent(c[s.usedService])) { // a use without its date is no "never used"
 		return KeyFacts{}, false, fmt.Errorf("last use is %q, by %q", c[s.usedDate], c[s.usedService])
 	}
-	k := KeyFacts{AccessKey: AccessKey{Status: Inactive, CreateDate: rotated}, LastUsed: &LastUsed{Date: used}}
+	k := KeyFacts{AccessKey: iamkeys.AccessKey{Status: iamkeys.Inactive, CreateDate: rotated}, LastUsed: &iamkeys.LastUsed{Date: used}}
 	if active {
-		k.Status = Active
+		k.Status = iamkeys.Active
 	}
 	if !used.IsZero() {
 		if v := c[s.usedService]; !absent(v) {

@@ -1,4 +1,4 @@
-package iamkeys
+package audit
 
 import (
 	"context"
@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // AuditS3 is what [Audit] asks of S3, on the report bucket.
-type AuditS3 interface {
+type S3 interface {
 	// GetObject gives the object's content, and the ETag of that. A missing one is NoSuchEntity.
 	GetObject(ctx context.Context, key string) (content []byte, etag string, err error)
 	// PutObject puts the object: over whatever is there when replaces is nil, else only over the content
@@ -45,12 +47,12 @@ const (
 // one that was sent as well is only answered from.
 type Audit struct {
 	Inventory  TakeInventory
-	S3         AuditS3
-	SNS        NotificationSNS
+	S3         S3
+	SNS        iamkeys.NotificationSNS
 	Render     Renderer
-	Message    func(r Report, where string) Message // what is sent of a report that is stored at where
-	Account    string // ID of the account, twelve digits
-	Bucket     string // name of the report bucket
+	Message    func(r Report, where string) iamkeys.Message // what is sent of a report that is stored at where
+	Account    string                                       // ID of the account, twelve digits
+	Bucket     string                                       // name of the report bucket
 	Thresholds Thresholds
 	OwnerTag   string
 	Notify     NotifyMode
@@ -69,7 +71,7 @@ type Metric struct {
 }
 
 // AuditInput is what Audit takes when it is invoked directly; all fields are optional.
-type AuditInput struct {
+type Input struct {
 	AsOf      *time.Time `json:"asOf,omitempty"`      // judge today's facts as of then; such a run compares with nothing and is not sent unless Notify says so
 	Inventory Source     `json:"inventory,omitempty"` // default credentialReport
 	Notify    NotifyMode `json:"notify,omitempty"`    // default: the parameter Notify
@@ -79,7 +81,7 @@ type AuditInput struct {
 }
 
 // AuditOutput is what Audit returns: the report's summary and where it is.
-type AuditOutput struct {
+type Output struct {
 	Summary
 	Notified  bool           `json:"notified"`
 	MessageID *string        `json:"messageId"`
@@ -93,19 +95,19 @@ type ReportLocation struct {
 }
 
 // Validate refuses a malformed input with InvalidInput.
-func (in AuditInput) Validate() error {
+func (in Input) Validate() error {
 	switch in.Inventory {
 	case "", FromCredentialReport, FromLive:
 	default:
-		return refuse(InvalidInput, "inventory must be credentialReport or live; got %s.", quoted(string(in.Inventory)))
+		return iamkeys.Refuse(iamkeys.InvalidInput, "inventory must be credentialReport or live; got %s.", iamkeys.Quoted(string(in.Inventory)))
 	}
 	switch in.Notify {
 	case "", NotifyAlways, NotifyFindings, NotifyChanges, NotifyNever:
 	default:
-		return refuse(InvalidInput, "notify must be always, findings, changes or never; got %s.", quoted(string(in.Notify)))
+		return iamkeys.Refuse(iamkeys.InvalidInput, "notify must be always, findings, changes or never; got %s.", iamkeys.Quoted(string(in.Notify)))
 	}
 	if in.AsOf != nil && (in.AsOf.Year() < 2010 || in.AsOf.Year() > 2200) {
-		return refuse(InvalidInput, "asOf must be a time such as 2026-01-31T00:00:00Z, from 2010 to 2200; got %s.", in.AsOf.Format(time.RFC3339))
+		return iamkeys.Refuse(iamkeys.InvalidInput, "asOf must be a time such as 2026-01-31T00:00:00Z, from 2010 to 2200; got %s.", in.AsOf.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -113,40 +115,40 @@ func (in AuditInput) Validate() error {
 // Run audits the account. Its errors are InventoryUnavailable (nothing could be
 // judged; when there are users but none could be examined, the report is sent
 // first), StoreFailed and NotifyFailed (doing it again continues).
-func (o Audit) Run(ctx context.Context, in AuditInput) (AuditOutput, error) {
+func (o Audit) Run(ctx context.Context, in Input) (Output, error) {
 	var before latest
 	var err error
 	if in.AsOf == nil {
 		// Before the look for the run: what a delivery beside this one has made
 		// the latest report by now, it has stored, too.
 		if before, err = o.latest(ctx); err != nil {
-			return AuditOutput{}, err
+			return Output{}, err
 		}
 	}
 	run, stored, err := o.find(ctx, in)
 	if err != nil {
-		return AuditOutput{}, err
+		return Output{}, err
 	}
 	report, done := stored, false
 	switch {
 	case report == nil:
 		if report, err = o.take(ctx, in, run, before); err != nil {
-			return AuditOutput{}, err
+			return Output{}, err
 		}
 		if err := o.store(ctx, run, *report); err != nil {
-			return AuditOutput{}, err
+			return Output{}, err
 		}
 	case in.AsOf == nil:
 		if before, err = o.latest(ctx); err != nil {
-			return AuditOutput{}, err
+			return Output{}, err
 		}
 		done = before.report != nil && !before.report.Summary.AsOf.Before(report.Summary.AsOf)
 	}
-	out := AuditOutput{Summary: report.Summary, Report: ReportLocation{o.Bucket, run.prefix}}
+	out := Output{Summary: report.Summary, Report: ReportLocation{o.Bucket, run.prefix}}
 	if !done && o.due(in, *report) {
 		id, err := o.SNS.Publish(ctx, o.Message(*report, o.where(run)))
 		if err != nil {
-			return out, failed(NotifyFailed, err, "The report is stored at %s.html, but could not be published (%s). Run the same event again: it publishes the stored report.", o.where(run), CodeOf(err))
+			return out, iamkeys.Failed(iamkeys.NotifyFailed, err, "The report is stored at %s.html, but could not be published (%s). Run the same event again: it publishes the stored report.", o.where(run), iamkeys.CodeOf(err))
 		}
 		o.Log.InfoContext(ctx, "published report", "runId", run.id, "messageId", id)
 		out.Notified, out.MessageID = true, &id
@@ -157,7 +159,7 @@ func (o Audit) Run(ctx context.Context, in AuditInput) (AuditOutput, error) {
 		}
 	}
 	if c := report.Summary.Coverage; c.Users > 0 && c.UsersExamined == 0 {
-		return out, refuse(InventoryUnavailable, "None of the account's %d users could be examined. The report at %s.html says why; nothing is known of their keys.", c.Users, o.where(run))
+		return out, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the account's %d users could be examined. The report at %s.html says why; nothing is known of their keys.", c.Users, o.where(run))
 	}
 	if !done && in.AsOf == nil {
 		o.Emit([]Metric{{"AuditCompleted", "Count", 1}})
@@ -183,7 +185,7 @@ func (o Audit) where(r run) string { return "s3://" + o.Bucket + "/" + r.prefix 
 // find names the run, and gives its report if it is stored already. An event
 // fixes name and day; a direct invocation keeps its request ID when it is
 // retried, maybe past midnight.
-func (o Audit) find(ctx context.Context, in AuditInput) (run, *Report, error) {
+func (o Audit) find(ctx context.Context, in Input) (run, *Report, error) {
 	var at []run
 	if !in.EventTime.IsZero() {
 		at = []run{o.runAt(in.EventTime.UTC().Format("20060102T150405Z"), in.EventTime)}
@@ -193,15 +195,15 @@ func (o Audit) find(ctx context.Context, in AuditInput) (run, *Report, error) {
 	}
 	for _, r := range at {
 		content, _, err := o.S3.GetObject(ctx, r.prefix+".json")
-		if CodeOf(err) == NoSuchEntity {
+		if iamkeys.CodeOf(err) == iamkeys.NoSuchEntity {
 			continue
 		}
 		if err != nil {
-			return run{}, nil, failed(StoreFailed, err, "Whether run %s is stored already could not be read (%s), so nothing was done. Run it again.", r.id, CodeOf(err))
+			return run{}, nil, iamkeys.Failed(iamkeys.StoreFailed, err, "Whether run %s is stored already could not be read (%s), so nothing was done. Run it again.", r.id, iamkeys.CodeOf(err))
 		}
 		report, err := readReport(content)
 		if err != nil {
-			return run{}, nil, failed(StoreFailed, err, "Run %s is stored at %s.json, but cannot be read: %v. Move it away, and run again.", r.id, r.prefix, err)
+			return run{}, nil, iamkeys.Failed(iamkeys.StoreFailed, err, "Run %s is stored at %s.json, but cannot be read: %v. Move it away, and run again.", r.id, r.prefix, err)
 		}
 		return r, report, nil
 	}
@@ -242,11 +244,11 @@ type latest struct {
 // one, is StoreFailed.
 func (o Audit) latest(ctx context.Context) (l latest, err error) {
 	content, etag, err := o.S3.GetObject(ctx, o.base()+"latest.json")
-	if CodeOf(err) == NoSuchEntity {
+	if iamkeys.CodeOf(err) == iamkeys.NoSuchEntity {
 		return l, nil
 	}
 	if err != nil {
-		return l, failed(StoreFailed, err, "The report before could not be read (%s), so nothing was judged. Run again.", CodeOf(err))
+		return l, iamkeys.Failed(iamkeys.StoreFailed, err, "The report before could not be read (%s), so nothing was judged. Run again.", iamkeys.CodeOf(err))
 	}
 	l.etag = etag
 	if l.report, err = readReport(content); err != nil {
@@ -256,7 +258,7 @@ func (o Audit) latest(ctx context.Context) (l latest, err error) {
 }
 
 // take examines the account and judges it.
-func (o Audit) take(ctx context.Context, in AuditInput, r run, before latest) (*Report, error) {
+func (o Audit) take(ctx context.Context, in Input, r run, before latest) (*Report, error) {
 	began := o.Now()
 	asOf := began
 	if in.AsOf != nil {
@@ -307,11 +309,11 @@ func metrics(r Report, calls int, took time.Duration) []Metric {
 func (o Audit) store(ctx context.Context, r run, report Report) error {
 	content, err := json.Marshal(report)
 	if err != nil {
-		return failed(Internal, err, "The report of run %s could not be written as JSON.", r.id)
+		return iamkeys.Failed(iamkeys.Internal, err, "The report of run %s could not be written as JSON.", r.id)
 	}
 	html, err := o.Render.HTML(report)
 	if err != nil {
-		return failed(Internal, err, "The report of run %s could not be written as HTML.", r.id)
+		return iamkeys.Failed(iamkeys.Internal, err, "The report of run %s could not be written as HTML.", r.id)
 	}
 	for _, form := range []struct {
 		ending, contentType string
@@ -323,7 +325,7 @@ func (o Audit) store(ctx context.Context, r run, report Report) error {
 		{".json", "application/json", content},
 	} {
 		if err := o.S3.PutObject(ctx, r.prefix+form.ending, form.contentType, form.content, nil); err != nil {
-			return failed(StoreFailed, err, "The report could not be stored at %s%s (%s), so it was not published. Run again: it does both.", r.prefix, form.ending, CodeOf(err))
+			return iamkeys.Failed(iamkeys.StoreFailed, err, "The report could not be stored at %s%s (%s), so it was not published. Run again: it does both.", r.prefix, form.ending, iamkeys.CodeOf(err))
 		}
 	}
 	return nil
@@ -333,11 +335,11 @@ func (o Audit) store(ctx context.Context, r run, report Report) error {
 // one is there by now. Of runs that end at the same time, all but one look again.
 func (o Audit) keep(ctx context.Context, report Report) error {
 	err := o.replaceLatest(ctx, report)
-	for again := 0; again < 4 && CodeOf(err) == InProgress; again++ {
+	for again := 0; again < 4 && iamkeys.CodeOf(err) == iamkeys.InProgress; again++ {
 		err = o.replaceLatest(ctx, report)
 	}
 	if err != nil {
-		return failed(StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", CodeOf(err))
+		return iamkeys.Failed(iamkeys.StoreFailed, err, "The report is stored and, where due, published, but latest.json could not be written (%s). Run again; it may send the report once more.", iamkeys.CodeOf(err))
 	}
 	return nil
 }
@@ -356,7 +358,7 @@ func (o Audit) replaceLatest(ctx context.Context, report Report) error {
 }
 
 // due reports whether the report is to be sent.
-func (o Audit) due(in AuditInput, r Report) bool {
+func (o Audit) due(in Input, r Report) bool {
 	mode := in.Notify
 	if mode == "" {
 		mode = o.Notify

@@ -1,9 +1,11 @@
-package iamkeys
+package audit
 
 import (
 	"fmt"
 	"slices"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // Judge applies every rule to every user of the inventory, as of that time. It
@@ -27,8 +29,8 @@ func Judge(inv Inventory, t Thresholds, ownerTag string, asOf time.Time) Report 
 			}
 		}
 		for _, k := range u.Keys {
-			if k.Status == Active {
-				r.Summary.KeyAges.add(days(asOf.Sub(k.CreateDate)))
+			if k.Status == iamkeys.Active {
+				r.Summary.KeyAges.add(iamkeys.Days(asOf.Sub(k.CreateDate)))
 			}
 		}
 	}
@@ -47,7 +49,7 @@ func (inv Inventory) coverage() Coverage {
 		}
 		for _, k := range u.Keys {
 			confirmed := u.Unexamined == "" || k.AccessKeyID != "" // by the live answer, where one was asked for
-			if confirmed && k.LastUsed != nil && k.known() == nil {
+			if confirmed && k.LastUsed != nil && k.Known() == nil {
 				c.KeysExamined++
 			}
 		}
@@ -62,7 +64,7 @@ func judgeUser(u UserFacts, t Thresholds, ownerTag string, asOf time.Time) []Fin
 	add := func(r Rule, k *KeyFacts) {
 		f := Finding{Rule: r.ID, Severity: r.Severity, UserName: u.UserName, UserARN: u.ARN, State: Open, Remedy: r.Remedy, Controls: r.Controls}
 		if owner, ok := u.Tag(ownerTag); ok {
-			f.Owner = text(owner)
+			f.Owner = iamkeys.Optional(owner)
 		}
 		if k != nil {
 			f.key(*k, asOf)
@@ -90,20 +92,20 @@ func judgeUser(u UserFacts, t Thresholds, ownerTag string, asOf time.Time) []Fin
 
 // key sets what the finding says of its key.
 func (f *Finding) key(k KeyFacts, asOf time.Time) {
-	status, age := k.Status, days(asOf.Sub(k.CreateDate))
-	f.AccessKeyID, f.Status, f.CreateDate, f.AgeDays = text(k.AccessKeyID), &status, instant(k.CreateDate), &age
+	status, age := k.Status, iamkeys.Days(asOf.Sub(k.CreateDate))
+	f.AccessKeyID, f.Status, f.CreateDate, f.AgeDays = iamkeys.Optional(k.AccessKeyID), &status, iamkeys.Instant(k.CreateDate), &age
 	if k.LastUsed != nil {
-		never, idle := k.LastUsed.Never(), days(asOf.Sub(idleSince(k.AccessKey, *k.LastUsed)))
-		f.LastUsedDate, f.NeverUsed, f.IdleDays = instant(k.LastUsed.Date), &never, &idle
-		f.ServiceName, f.Region = text(k.LastUsed.ServiceName), text(k.LastUsed.Region)
+		never, idle := k.LastUsed.Never(), iamkeys.Days(asOf.Sub(iamkeys.IdleSince(k.AccessKey, *k.LastUsed)))
+		f.LastUsedDate, f.NeverUsed, f.IdleDays = iamkeys.Instant(k.LastUsed.Date), &never, &idle
+		f.ServiceName, f.Region = iamkeys.Optional(k.LastUsed.ServiceName), iamkeys.Optional(k.LastUsed.Region)
 	}
 }
 
 // exemption gives the user's exemption as it counts for the rule, nil when there is none.
-func exemption(u User, r Rule, asOf time.Time) *Exemption {
+func exemption(u iamkeys.User, r Rule, asOf time.Time) *iamkeys.Exemption {
 	e := u.Exemption(asOf)
 	if e != nil && !r.Exempts {
-		e.Invalid = text(fmt.Sprintf("the rule %s cannot be exempted", r.ID))
+		e.Invalid = iamkeys.Optional(fmt.Sprintf("the rule %s cannot be exempted", r.ID))
 	}
 	return e
 }
@@ -237,7 +239,7 @@ func (u UserFacts) lacks(f Finding) bool {
 	}
 	listed := false
 	for _, k := range u.Keys {
-		if sameSecond(k.CreateDate, *f.CreateDate) && f.sameKey(Finding{AccessKeyID: text(k.AccessKeyID)}) {
+		if sameSecond(k.CreateDate, *f.CreateDate) && f.sameKey(Finding{AccessKeyID: iamkeys.Optional(k.AccessKeyID)}) {
 			return false
 		}
 		listed = listed || k.AccessKeyID != ""

@@ -1,4 +1,4 @@
-package iamkeys_test
+package audit_test
 
 import (
 	"bytes"
@@ -15,28 +15,29 @@ import (
 	"pgregory.net/rapid"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-func takeInventory(p *iamkeystest.Process) iamkeys.TakeInventory {
-	return iamkeys.TakeInventory{IAM: p, ReportWait: 5 * time.Minute, Now: p.Now, Sleep: p.Sleep, Log: quiet}
+func takeInventory(p *iamkeystest.Process) audit.TakeInventory {
+	return audit.TakeInventory{IAM: p, ReportWait: 5 * time.Minute, Now: p.Now, Sleep: p.Sleep, Log: quiet}
 }
 
 // examined takes the account's inventory and judges it as of now.
-func examined(t interface{ Fatal(...any) }, p *iamkeystest.Process, source iamkeys.Source) (iamkeys.Report, iamkeys.Inventory) {
+func examined(t interface{ Fatal(...any) }, p *iamkeystest.Process, source audit.Source) (audit.Report, audit.Inventory) {
 	now := p.Now()
-	inv, err := takeInventory(p).Run(context.Background(), source, func(u iamkeys.UserFacts) bool {
-		r := iamkeys.Judge(iamkeys.Inventory{Users: []iamkeys.UserFacts{u}}, thresholds, "owner", now)
+	inv, err := takeInventory(p).Run(context.Background(), source, func(u audit.UserFacts) bool {
+		r := audit.Judge(audit.Inventory{Users: []audit.UserFacts{u}}, thresholds, "owner", now)
 		return len(r.Findings)+len(r.Exempt) > 0
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return iamkeys.Judge(inv, thresholds, "owner", now), inv
+	return audit.Judge(inv, thresholds, "owner", now), inv
 }
 
 // what says a finding in one line: what a reader acts on.
-func what(f iamkeys.Finding) string {
+func what(f audit.Finding) string {
 	s := fmt.Sprintf("%s %s", f.Rule, f.UserName)
 	if f.AccessKeyID != nil {
 		s += " " + *f.AccessKeyID
@@ -60,7 +61,7 @@ func what(f iamkeys.Finding) string {
 	return s
 }
 
-func whats(findings []iamkeys.Finding) []string {
+func whats(findings []audit.Finding) []string {
 	lines := []string{}
 	for _, f := range findings {
 		lines = append(lines, what(f))
@@ -114,7 +115,7 @@ var companyFindings = []string{
 // TestInventory: the credential report and the live walk come to the same, and
 // the credential report with far fewer calls.
 func TestInventory(t *testing.T) {
-	for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+	for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 		a := company()
 		p := a.Start()
 		r, inv := examined(t, p, source)
@@ -124,7 +125,7 @@ func TestInventory(t *testing.T) {
 		if got, want := whats(r.Exempt), []string{"overdue erin AKIAIAMKEYSTEST00007 Active, 300 days old, last used 2026-11-22T09:00:00Z sqs eu-west-1"}; !slices.Equal(got, want) {
 			t.Errorf("%s: exempt %q, want %q", source, got, want)
 		}
-		if want := (iamkeys.Coverage{Users: 8, UsersExamined: 8, Keys: 13, KeysExamined: 13, Complete: true}); r.Summary.Coverage != want {
+		if want := (audit.Coverage{Users: 8, UsersExamined: 8, Keys: 13, KeysExamined: 13, Complete: true}); r.Summary.Coverage != want {
 			t.Errorf("%s: coverage %+v, want %+v", source, r.Summary.Coverage, want)
 		}
 		if inv.Source != source || !inv.GeneratedTime.Equal(a.Now().Truncate(time.Second)) || len(inv.Notes) > 0 {
@@ -136,7 +137,7 @@ func TestInventory(t *testing.T) {
 		}
 		want := map[string]int{"iam:GetAccountAuthorizationDetails": 1, "iam:GenerateCredentialReport": 1, "iam:GetCredentialReport": 1,
 			"iam:ListAccessKeys": 7, "iam:GetAccessKeyLastUsed": 4} // all but alice; of dave's two keys of the same second, and grace's two beyond the second
-		if source == iamkeys.FromLive {
+		if source == audit.FromLive {
 			want = map[string]int{"iam:GetAccountAuthorizationDetails": 1, "iam:GetAccountSummary": 1, "iam:ListAccessKeys": 8, "iam:GetAccessKeyLastUsed": 13}
 		}
 		if !maps.Equal(count, want) {
@@ -187,12 +188,12 @@ func TestInventoryOddities(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := company()
 			a.CredentialReport = odd
-			r, inv := examined(t, a.Start(), iamkeys.FromCredentialReport)
+			r, inv := examined(t, a.Start(), audit.FromCredentialReport)
 			if got := whats(r.Findings); !slices.Equal(got, companyFindings) || !r.Summary.Coverage.Complete || r.Summary.Coverage.Keys != 13 {
 				t.Errorf("got\n%s\nwant\n%s\ncoverage %+v", strings.Join(got, "\n"), strings.Join(companyFindings, "\n"), r.Summary.Coverage)
 			}
 			unusable := name == "empty" || name == "column gone"
-			if (inv.Source == iamkeys.FromLive) != unusable || (len(inv.Notes) == 1) != unusable {
+			if (inv.Source == audit.FromLive) != unusable || (len(inv.Notes) == 1) != unusable {
 				t.Errorf("source %s, notes %q", inv.Source, inv.Notes)
 			}
 		})
@@ -201,14 +202,14 @@ func TestInventoryOddities(t *testing.T) {
 
 // TestInventoryRoot: the root user's key is found with its row and without.
 func TestInventoryRoot(t *testing.T) {
-	for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+	for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 		for _, noRow := range []bool{false, true} {
 			a := company()
 			a.AddRootKey(3 * day)
 			a.CredentialReport.NoRoot = noRow
 			r, _ := examined(t, a.Start(), source)
 			f := r.Findings[0]
-			if f.Rule != iamkeys.RootKey || f.UserName != "<root_account>" || f.UserARN != "arn:aws:iam::123456789012:root" || f.AccessKeyID != nil || f.CreateDate != nil {
+			if f.Rule != audit.RootKey || f.UserName != "<root_account>" || f.UserARN != "arn:aws:iam::123456789012:root" || f.AccessKeyID != nil || f.CreateDate != nil {
 				t.Errorf("%s, no row %v: got %+v", source, noRow, f)
 			}
 			if r.Summary.Coverage.Users != 8 || r.Summary.Coverage.Keys != 13 {
@@ -223,7 +224,7 @@ func TestInventoryRootUnexamined(t *testing.T) {
 	a := company()
 	p := a.Start()
 	p.Fault = refuse("iam:GetAccountSummary")
-	r, _ := examined(t, p, iamkeys.FromLive)
+	r, _ := examined(t, p, audit.FromLive)
 	c := r.Summary.Coverage
 	if c.Complete || c.UsersExamined != 8 || c.KeysExamined != 13 || !slices.Contains(whats(r.Findings), "unexamined <root_account>") {
 		t.Errorf("coverage %+v, findings %q", c, whats(r.Findings))
@@ -330,7 +331,7 @@ func TestInventoryChanged(t *testing.T) {
 			}
 			a.Advance(time.Second)
 			test.change(a)
-			r, _ := examined(t, a.Start(), iamkeys.FromCredentialReport)
+			r, _ := examined(t, a.Start(), audit.FromCredentialReport)
 			got, want := whats(r.Findings), test.want(slices.Clone(companyFindings))
 			for i := range got {
 				for _, fresh := range []string{"alice", "anna", "Bob", "carol"} {
@@ -357,14 +358,14 @@ func TestInventoryAmbiguous(t *testing.T) {
 		ids := []string{a.AddKey(user, 50*day), a.AddKey(user, 50*day)}
 		a.UsedAgo(ids[used], day, "s3", "")
 		p := a.Start()
-		r, _ := examined(t, p, iamkeys.FromCredentialReport)
+		r, _ := examined(t, p, audit.FromCredentialReport)
 		if got, want := whats(r.Findings)[0], "unused "+user+" "+ids[1-used]+" Active, 50 days old, never used"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		// Where the live read of last use fails, neither of them passes for unused.
 		p = a.Start()
 		p.Fault = refuse("iam:GetAccessKeyLastUsed")
-		r, _ = examined(t, p, iamkeys.FromCredentialReport)
+		r, _ = examined(t, p, audit.FromCredentialReport)
 		if got, want := whats(r.Findings), []string{"unexamined " + user, "two-active " + user}; !slices.Equal(got, want) || r.Summary.Coverage.Complete {
 			t.Errorf("got %q, want %q; coverage %+v", got, want, r.Summary.Coverage)
 		}
@@ -380,7 +381,7 @@ func TestInventoryAmbiguousBeyond(t *testing.T) {
 	id := a.AddKey(user, 50*day)
 	a.UsedAgo(a.AddKey(user, 50*day), day, "s3", "")
 	p := a.Start()
-	r, _ := examined(t, p, iamkeys.FromCredentialReport)
+	r, _ := examined(t, p, audit.FromCredentialReport)
 	if got, want := whats(r.Findings), []string{"extra-keys " + user, "unused " + user + " " + id + " Active, 50 days old, never used"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -395,7 +396,7 @@ func TestInventoryUnexamined(t *testing.T) {
 	a := company()
 	p := a.Start()
 	p.Fault = refuse("iam:ListAccessKeys")
-	r, _ := examined(t, p, iamkeys.FromCredentialReport)
+	r, _ := examined(t, p, audit.FromCredentialReport)
 	var want []string
 	for _, line := range companyFindings {
 		rule, who, _ := strings.Cut(line, " ")
@@ -414,11 +415,11 @@ func TestInventoryUnexamined(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if want := (iamkeys.Coverage{Users: 8, UsersExamined: 1, Keys: 13, KeysExamined: 1}); r.Summary.Coverage != want {
+	if want := (audit.Coverage{Users: 8, UsersExamined: 1, Keys: 13, KeysExamined: 1}); r.Summary.Coverage != want {
 		t.Errorf("coverage %+v, want %+v", r.Summary.Coverage, want)
 	}
 	for _, f := range r.Findings {
-		if f.Rule == iamkeys.Unexamined && !strings.Contains(f.Remedy, "Reason: AccessDenied.") {
+		if f.Rule == audit.Unexamined && !strings.Contains(f.Remedy, "Reason: AccessDenied.") {
 			t.Errorf("the reason is missing: %s", f.Remedy)
 		}
 	}
@@ -436,14 +437,14 @@ func TestInventoryLastUseUnknown(t *testing.T) {
 			}
 			return iamkeystest.None
 		}
-		r, _ := examined(t, p, iamkeys.FromLive)
+		r, _ := examined(t, p, audit.FromLive)
 		for _, f := range r.Findings {
-			if f.Rule == iamkeys.Unused || f.NeverUsed != nil || f.IdleDays != nil {
+			if f.Rule == audit.Unused || f.NeverUsed != nil || f.IdleDays != nil {
 				t.Errorf("%s: %s", fault, what(f))
 			}
 		}
-		if c := r.Summary.Coverage; c.Complete || c.KeysExamined != 0 || c.UsersExamined != 1 || r.Summary.Rules[iamkeys.Unexamined] != 7 { // frank has no key
-			t.Errorf("%s: coverage %+v, %d unexamined", fault, c, r.Summary.Rules[iamkeys.Unexamined])
+		if c := r.Summary.Coverage; c.Complete || c.KeysExamined != 0 || c.UsersExamined != 1 || r.Summary.Rules[audit.Unexamined] != 7 { // frank has no key
+			t.Errorf("%s: coverage %+v, %d unexamined", fault, c, r.Summary.Rules[audit.Unexamined])
 		}
 	}
 }
@@ -460,7 +461,7 @@ func TestInventoryKeyGoneBetween(t *testing.T) {
 			a.DeleteKey(user, id)
 		}
 	}
-	r, _ := examined(t, p, iamkeys.FromLive)
+	r, _ := examined(t, p, audit.FromLive)
 	if len(r.Findings) > 0 || !r.Summary.Coverage.Complete || r.Summary.Coverage.Keys != 0 {
 		t.Errorf("got %q, %+v", whats(r.Findings), r.Summary.Coverage)
 	}
@@ -468,7 +469,7 @@ func TestInventoryKeyGoneBetween(t *testing.T) {
 
 // TestInventoryUserGoneBetween: so is a user that is deleted after all were listed.
 func TestInventoryUserGoneBetween(t *testing.T) {
-	for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+	for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 		a := company()
 		p := a.Start()
 		var once sync.Once
@@ -489,7 +490,7 @@ func TestInventoryUserGoneBetween(t *testing.T) {
 func TestInventoryUnknownStatus(t *testing.T) {
 	a := company()
 	a.SetStatus("carol", "AKIAIAMKEYSTEST00003", "Sleeping")
-	r, _ := examined(t, a.Start(), iamkeys.FromLive)
+	r, _ := examined(t, a.Start(), audit.FromLive)
 	if c := r.Summary.Coverage; c.Complete || c.UsersExamined != 7 || c.KeysExamined != 12 || !slices.Contains(whats(r.Findings), "unexamined carol") {
 		t.Errorf("coverage %+v, findings %q", c, whats(r.Findings))
 	}
@@ -502,37 +503,37 @@ func TestCredentialReportComes(t *testing.T) {
 	for name, test := range map[string]struct {
 		prepare          func(a *iamkeystest.Account)
 		fault            func(int, string) iamkeystest.Fault
-		source           iamkeys.Source
+		source           audit.Source
 		generates, gets  int
 		waited           time.Duration
 		note             string // in the only note, "" for none
 		generatedSeconds int    // since the audit began
 	}{
-		"at once":           {source: iamkeys.FromCredentialReport, generates: 1, gets: 1},
-		"after two seconds": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Takes = 2 * time.Second }, source: iamkeys.FromCredentialReport, generates: 3, gets: 1, waited: 3 * time.Second},
-		"after a minute":    {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Takes = time.Minute }, source: iamkeys.FromCredentialReport, generates: 1 + 2 + 15, gets: 1, waited: (1 + 2 + 15*4) * time.Second},
+		"at once":           {source: audit.FromCredentialReport, generates: 1, gets: 1},
+		"after two seconds": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Takes = 2 * time.Second }, source: audit.FromCredentialReport, generates: 3, gets: 1, waited: 3 * time.Second},
+		"after a minute":    {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Takes = time.Minute }, source: audit.FromCredentialReport, generates: 1 + 2 + 15, gets: 1, waited: (1 + 2 + 15*4) * time.Second},
 		"after five minutes, to the second": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Takes = 299 * time.Second },
-			source: iamkeys.FromCredentialReport, generates: 1 + 2 + 74, gets: 1, waited: 299 * time.Second},
+			source: audit.FromCredentialReport, generates: 1 + 2 + 74, gets: 1, waited: 299 * time.Second},
 		"never": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Takes = 24 * time.Hour },
-			source: iamkeys.FromLive, generates: 78, waited: 300 * time.Second, note: "InProgress", generatedSeconds: 300},
+			source: audit.FromLive, generates: 78, waited: 300 * time.Second, note: "InProgress", generatedSeconds: 300},
 		"one is there": {prepare: func(a *iamkeystest.Account) { generateAgo(a, 3*time.Hour) },
-			source: iamkeys.FromCredentialReport, generates: 1, gets: 1, generatedSeconds: -3 * 60 * 60},
+			source: audit.FromCredentialReport, generates: 1, gets: 1, generatedSeconds: -3 * 60 * 60},
 		"an expired one is there": {prepare: func(a *iamkeystest.Account) { generateAgo(a, 5*time.Hour) },
-			source: iamkeys.FromCredentialReport, generates: 1, gets: 1},
+			source: audit.FromCredentialReport, generates: 1, gets: 1},
 		"one of four hours": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Older = 4 * time.Hour },
-			source: iamkeys.FromCredentialReport, generates: 1, gets: 1, generatedSeconds: -4 * 60 * 60},
+			source: audit.FromCredentialReport, generates: 1, gets: 1, generatedSeconds: -4 * 60 * 60},
 		"an old one": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.Older = 4*time.Hour + time.Second },
-			source: iamkeys.FromCredentialReport, generates: 1, gets: 1, generatedSeconds: -4*60*60 - 1, note: "2026-11-23T05:01:03Z, more than four hours old"},
+			source: audit.FromCredentialReport, generates: 1, gets: 1, generatedSeconds: -4*60*60 - 1, note: "2026-11-23T05:01:03Z, more than four hours old"},
 		"no capacity": {prepare: func(a *iamkeystest.Account) { a.CredentialReport.NoCapacity = true },
-			source: iamkeys.FromLive, generates: 8, waited: (10 + 20 + 40 + 60 + 60 + 60 + 50) * time.Second, note: "LimitExceeded", generatedSeconds: 300},
-		"no permission to generate": {fault: refuse(generate), source: iamkeys.FromLive, generates: 1, note: "AccessDenied"},
-		"no permission to get":      {fault: refuse(get), source: iamkeys.FromLive, generates: 1, gets: 1, note: "AccessDenied"},
+			source: audit.FromLive, generates: 8, waited: (10 + 20 + 40 + 60 + 60 + 60 + 50) * time.Second, note: "LimitExceeded", generatedSeconds: 300},
+		"no permission to generate": {fault: refuse(generate), source: audit.FromLive, generates: 1, note: "AccessDenied"},
+		"no permission to get":      {fault: refuse(get), source: audit.FromLive, generates: 1, gets: 1, note: "AccessDenied"},
 		"no answer": {fault: func(n int, action string) iamkeystest.Fault {
 			if action == generate {
 				return iamkeystest.Lost
 			}
 			return iamkeystest.None
-		}, source: iamkeys.FromLive, generates: 1, note: "Internal"},
+		}, source: audit.FromLive, generates: 1, note: "Internal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := company()
@@ -542,7 +543,7 @@ func TestCredentialReportComes(t *testing.T) {
 			began := a.Now()
 			p := a.Start()
 			p.Fault = test.fault
-			r, inv := examined(t, p, iamkeys.FromCredentialReport)
+			r, inv := examined(t, p, audit.FromCredentialReport)
 			if inv.Source != test.source || p.Count(generate) != test.generates || p.Count(get) != test.gets {
 				t.Errorf("source %s after %d and %d calls, want %s after %d and %d", inv.Source, p.Count(generate), p.Count(get), test.source, test.generates, test.gets)
 			}
@@ -575,22 +576,22 @@ func TestInventoryThrottled(t *testing.T) {
 	a := company()
 	began := a.Now()
 	p := a.Start()
-	_, inv := examined(t, p, iamkeys.FromCredentialReport)
-	if inv.Source != iamkeys.FromCredentialReport {
+	_, inv := examined(t, p, audit.FromCredentialReport)
+	if inv.Source != audit.FromCredentialReport {
 		t.Fatal("no credential report")
 	}
 	throttled := 2
 	o := takeInventory(a.Start())
 	o.IAM = throttling{o.IAM, &throttled}
-	inv, err := o.Run(t.Context(), iamkeys.FromCredentialReport, func(iamkeys.UserFacts) bool { return false })
-	if waited := a.Now().Sub(began); err != nil || inv.Source != iamkeys.FromCredentialReport || waited != 30*time.Second {
+	inv, err := o.Run(t.Context(), audit.FromCredentialReport, func(audit.UserFacts) bool { return false })
+	if waited := a.Now().Sub(began); err != nil || inv.Source != audit.FromCredentialReport || waited != 30*time.Second {
 		t.Errorf("source %s, waited %s, %v; want the credential report after 30s", inv.Source, waited, err)
 	}
 }
 
 // throttling is an IAM that throttles requests for a credential report.
 type throttling struct {
-	iamkeys.InventoryIAM
+	audit.InventoryIAM
 	times *int
 }
 
@@ -604,7 +605,7 @@ func (t throttling) GenerateCredentialReport(ctx context.Context) (bool, error) 
 // TestInventoryUnavailable: without the list of users nothing is known.
 func TestInventoryUnavailable(t *testing.T) {
 	for _, fault := range []iamkeystest.Fault{iamkeystest.Refused, iamkeystest.Unanswered, iamkeystest.Lost} {
-		for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+		for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 			p := company().Start()
 			p.Fault = func(_ int, action string) iamkeystest.Fault {
 				if action == "iam:GetAccountAuthorizationDetails" {
@@ -612,7 +613,7 @@ func TestInventoryUnavailable(t *testing.T) {
 				}
 				return iamkeystest.None
 			}
-			_, err := takeInventory(p).Run(t.Context(), source, func(iamkeys.UserFacts) bool { return true })
+			_, err := takeInventory(p).Run(t.Context(), source, func(audit.UserFacts) bool { return true })
 			if iamkeys.CodeOf(err) != iamkeys.InventoryUnavailable {
 				t.Errorf("%s, %s: %v", source, fault, err)
 			}
@@ -623,7 +624,7 @@ func TestInventoryUnavailable(t *testing.T) {
 // TestInventoryTimeRunsOut: each call takes a second, and there is time for some
 // of them only. What could not be read is unexamined, and nothing else waits for it.
 func TestInventoryTimeRunsOut(t *testing.T) {
-	for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+	for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 		examined, some := 0, false
 		for limit := 1; limit <= 24; limit++ {
 			synctest.Test(t, func(t *testing.T) {
@@ -641,7 +642,7 @@ func TestInventoryTimeRunsOut(t *testing.T) {
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(limit)*time.Second+time.Millisecond)
 				defer cancel()
-				inv, err := o.Run(ctx, source, func(iamkeys.UserFacts) bool { return true })
+				inv, err := o.Run(ctx, source, func(audit.UserFacts) bool { return true })
 				if took := time.Since(began); took > time.Duration(limit+20)*time.Second {
 					t.Errorf("%s, %ds: took %s", source, limit, took)
 				}
@@ -651,7 +652,7 @@ func TestInventoryTimeRunsOut(t *testing.T) {
 					}
 					return
 				}
-				c := iamkeys.Judge(inv, thresholds, "owner", a.Now()).Summary.Coverage
+				c := audit.Judge(inv, thresholds, "owner", a.Now()).Summary.Coverage
 				if c.Complete != (c.UsersExamined == 20) || c.Users != 20 {
 					t.Errorf("%s, %ds: coverage %+v", source, limit, c)
 				}
@@ -686,11 +687,11 @@ func TestCredentialReportLeavesTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		began := time.Now()
-		inv, err := o.Run(ctx, iamkeys.FromCredentialReport, func(iamkeys.UserFacts) bool { return false })
-		if waited := time.Since(began); err != nil || inv.Source != iamkeys.FromLive || waited > 31*time.Second || waited < 29*time.Second {
+		inv, err := o.Run(ctx, audit.FromCredentialReport, func(audit.UserFacts) bool { return false })
+		if waited := time.Since(began); err != nil || inv.Source != audit.FromLive || waited > 31*time.Second || waited < 29*time.Second {
 			t.Errorf("source %s after %s: %v", inv.Source, waited, err)
 		}
-		if c := iamkeys.Judge(inv, thresholds, "owner", a.Now()).Summary.Coverage; !c.Complete {
+		if c := audit.Judge(inv, thresholds, "owner", a.Now()).Summary.Coverage; !c.Complete {
 			t.Errorf("coverage %+v", c)
 		}
 	})
@@ -708,11 +709,11 @@ func TestCredentialReportHangs(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			began := time.Now()
-			inv, err := o.Run(ctx, iamkeys.FromCredentialReport, func(iamkeys.UserFacts) bool { return false })
-			if took := time.Since(began); err != nil || inv.Source != iamkeys.FromLive || took != 10*time.Second {
+			inv, err := o.Run(ctx, audit.FromCredentialReport, func(audit.UserFacts) bool { return false })
+			if took := time.Since(began); err != nil || inv.Source != audit.FromLive || took != 10*time.Second {
 				t.Errorf("%s: source %s after %s: %v", action, inv.Source, took, err)
 			}
-			if c := iamkeys.Judge(inv, thresholds, "owner", a.Now()).Summary.Coverage; !c.Complete || len(inv.Notes) != 1 || !strings.Contains(inv.Notes[0], "time ran out") {
+			if c := audit.Judge(inv, thresholds, "owner", a.Now()).Summary.Coverage; !c.Complete || len(inv.Notes) != 1 || !strings.Contains(inv.Notes[0], "time ran out") {
 				t.Errorf("%s: coverage %+v, notes %q", action, c, inv.Notes)
 			}
 		})
@@ -721,7 +722,7 @@ func TestCredentialReportHangs(t *testing.T) {
 
 // hanging is an IAM that gives no answer to an action.
 type hanging struct {
-	iamkeys.InventoryIAM
+	audit.InventoryIAM
 	action string
 }
 
@@ -770,7 +771,7 @@ func anyAccount(rt *rapid.T) *iamkeystest.Account {
 func TestInventoriesAgree(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a := anyAccount(rt)
-		want, _ := examined(rt, a.Start(), iamkeys.FromLive)
+		want, _ := examined(rt, a.Start(), audit.FromLive)
 		a.CredentialReport = iamkeystest.CredentialReport{
 			NoRoot: rapid.Bool().Draw(rt, "no root row"), Offset: rapid.Bool().Draw(rt, "offset"), Upper: rapid.Bool().Draw(rt, "upper"),
 			Columns: func(names []string) {
@@ -806,8 +807,8 @@ func TestInventoriesAgree(t *testing.T) {
 				return content[:rapid.IntRange(0, len(content)).Draw(rt, "arrived")]
 			},
 		}
-		got, _ := examined(rt, a.Start(), iamkeys.FromCredentialReport)
-		decisive := func(r iamkeys.Report) []string { // service and Region decide nothing
+		got, _ := examined(rt, a.Start(), audit.FromCredentialReport)
+		decisive := func(r audit.Report) []string { // service and Region decide nothing
 			for i := range r.Findings {
 				r.Findings[i].ServiceName, r.Findings[i].Region = nil, nil
 			}

@@ -1,4 +1,4 @@
-package iamkeys_test
+package audit_test
 
 import (
 	"encoding/json"
@@ -12,10 +12,11 @@ import (
 	"pgregory.net/rapid"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-var thresholds = iamkeys.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
+var thresholds = audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
 
 // asOf is when the tests of the rules judge.
 var asOf = iamkeystest.Epoch
@@ -33,8 +34,8 @@ const (
 	unknown time.Duration = -2
 )
 
-func (f fact) key() iamkeys.KeyFacts {
-	k := iamkeys.KeyFacts{AccessKey: iamkeys.AccessKey{Status: f.status, CreateDate: asOf.Add(-f.age)}}
+func (f fact) key() audit.KeyFacts {
+	k := audit.KeyFacts{AccessKey: iamkeys.AccessKey{Status: f.status, CreateDate: asOf.Add(-f.age)}}
 	switch f.idle {
 	case unknown:
 	case never:
@@ -46,8 +47,8 @@ func (f fact) key() iamkeys.KeyFacts {
 }
 
 // of gives the facts of a user with these keys.
-func of(facts ...fact) iamkeys.UserFacts {
-	u := iamkeys.UserFacts{User: iamkeys.User{UserName: user, ARN: "arn:aws:iam::123456789012:user/" + user}}
+func of(facts ...fact) audit.UserFacts {
+	u := audit.UserFacts{User: iamkeys.User{UserName: user, ARN: "arn:aws:iam::123456789012:user/" + user}}
 	for _, f := range facts {
 		u.Keys = append(u.Keys, f.key())
 	}
@@ -55,20 +56,20 @@ func of(facts ...fact) iamkeys.UserFacts {
 }
 
 // judge judges one user, and an account without a root key.
-func judge(u iamkeys.UserFacts, asOf time.Time) iamkeys.Report {
-	inv := iamkeys.Inventory{Root: iamkeys.UserFacts{Root: true, User: iamkeys.User{UserName: iamkeys.RootName}}}
+func judge(u audit.UserFacts, asOf time.Time) audit.Report {
+	inv := audit.Inventory{Root: audit.UserFacts{Root: true, User: iamkeys.User{UserName: audit.RootName}}}
 	if u.Root {
 		inv.Root = u
 	} else {
-		inv.Users = []iamkeys.UserFacts{u}
+		inv.Users = []audit.UserFacts{u}
 	}
-	return iamkeys.Judge(inv, thresholds, "owner", asOf)
+	return audit.Judge(inv, thresholds, "owner", asOf)
 }
 
 // found gives the rules of the findings, in the order of the rules.
-func found(findings []iamkeys.Finding) string {
+func found(findings []audit.Finding) string {
 	var ids []string
-	for _, r := range iamkeys.Rules {
+	for _, r := range audit.Rules {
 		for _, f := range findings {
 			if f.Rule == r.ID {
 				ids = append(ids, string(r.ID))
@@ -84,7 +85,7 @@ func TestRulesInTime(t *testing.T) {
 	const a, in = iamkeys.Active, iamkeys.Inactive
 	for _, test := range []struct {
 		name              string
-		user              iamkeys.UserFacts
+		user              audit.UserFacts
 		before, at, after string
 	}{
 		{"unused since its last use", of(fact{a, 60 * day, 45 * day}), "", "unused", "unused"},
@@ -118,13 +119,13 @@ func TestRulesInTime(t *testing.T) {
 // TestRules has what does not depend on the time.
 func TestRules(t *testing.T) {
 	const a, in, years = iamkeys.Active, iamkeys.Inactive, 3 * 365 * day
-	change := func(u iamkeys.UserFacts, f func(*iamkeys.UserFacts)) iamkeys.UserFacts { f(&u); return u }
-	policy := func(arns ...string) iamkeys.UserFacts {
-		return change(of(), func(u *iamkeys.UserFacts) { u.AttachedPolicies = arns })
+	change := func(u audit.UserFacts, f func(*audit.UserFacts)) audit.UserFacts { f(&u); return u }
+	policy := func(arns ...string) audit.UserFacts {
+		return change(of(), func(u *audit.UserFacts) { u.AttachedPolicies = arns })
 	}
 	for _, test := range []struct {
 		name string
-		user iamkeys.UserFacts
+		user audit.UserFacts
 		want string
 	}{
 		{"no keys", of(), ""},
@@ -139,18 +140,18 @@ func TestRules(t *testing.T) {
 		{"one active, one expired", of(fact{a, 50 * day, 0}, fact{iamkeys.Expired, 50 * day, 0}), ""},
 		{"three keys", of(fact{a, day, 0}, fact{in, day, 0}, fact{in, day, 0}), "extra-keys"},
 		{"three active", of(fact{a, 50 * day, 0}, fact{a, 50 * day, 0}, fact{a, 50 * day, 0}), "extra-keys"},
-		{"two keys and one that is only counted", change(of(fact{a, day, 0}, fact{in, day, 0}), func(u *iamkeys.UserFacts) { u.Additional = 1 }), "extra-keys"},
+		{"two keys and one that is only counted", change(of(fact{a, day, 0}, fact{in, day, 0}), func(u *audit.UserFacts) { u.Additional = 1 }), "extra-keys"},
 		{"two unused keys", of(fact{a, 60 * day, never}, fact{a, 50 * day, never}), "unused unused two-active"},
 		{"quarantine", policy("arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantine"), "exposed"},
 		{"quarantine V2", policy("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV2"), "exposed"},
 		{"quarantine V3 in China", policy("arn:aws-cn:iam::aws:policy/AWSCompromisedKeyQuarantineV3"), "exposed"},
 		{"quarantine twice", policy("arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV2", "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"), "exposed"},
 		{"other policies", policy("arn:aws:iam::aws:policy/AdministratorAccess", "arn:aws:iam::123456789012:policy/NoQuarantine"), ""},
-		{"unexamined", change(of(), func(u *iamkeys.UserFacts) { u.Unexamined = "Throttled" }), "unexamined"},
-		{"unexamined and overdue", change(of(fact{a, years, unknown}), func(u *iamkeys.UserFacts) { u.Unexamined = "Throttled" }), "overdue unexamined"},
-		{"root without keys", iamkeys.UserFacts{Root: true}, ""},
-		{"root with a key", iamkeys.UserFacts{Root: true, RootKey: true}, "root-key"},
-		{"root unexamined", iamkeys.UserFacts{Root: true, Unexamined: "AccessDenied"}, "unexamined"},
+		{"unexamined", change(of(), func(u *audit.UserFacts) { u.Unexamined = "Throttled" }), "unexamined"},
+		{"unexamined and overdue", change(of(fact{a, years, unknown}), func(u *audit.UserFacts) { u.Unexamined = "Throttled" }), "overdue unexamined"},
+		{"root without keys", audit.UserFacts{Root: true}, ""},
+		{"root with a key", audit.UserFacts{Root: true, RootKey: true}, "root-key"},
+		{"root unexamined", audit.UserFacts{Root: true, Unexamined: "AccessDenied"}, "unexamined"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := judge(test.user, asOf)
@@ -158,7 +159,7 @@ func TestRules(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			total := 0
-			for _, s := range iamkeys.Severities {
+			for _, s := range audit.Severities {
 				total += r.Summary.Severities.Of(s)
 			}
 			if total != len(r.Findings) || r.Summary.Open != total || r.Summary.New != 0 {
@@ -176,7 +177,7 @@ func TestRulesTable(t *testing.T) {
 		"unexamined medium user never", "aging low key exempt", "two-active low user exempt", "lingering low key exempt",
 	}
 	var got []string
-	for _, r := range iamkeys.Rules {
+	for _, r := range audit.Rules {
 		kind, exempts := "key", "never"
 		if r.OfUsers {
 			kind = "user"
@@ -188,14 +189,14 @@ func TestRulesTable(t *testing.T) {
 		if !strings.HasSuffix(r.Remedy, ".") || strings.Contains(r.Remedy, "\n") || r.Controls == nil {
 			t.Errorf("%s: remedy %q, controls %v", r.ID, r.Remedy, r.Controls)
 		}
-		if same, ok := iamkeys.RuleOf(r.ID); !ok || same.ID != r.ID {
+		if same, ok := audit.RuleOf(r.ID); !ok || same.ID != r.ID {
 			t.Errorf("RuleOf(%s) gives %s, %v", r.ID, same.ID, ok)
 		}
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	if _, ok := iamkeys.RuleOf("overdue-ish"); ok {
+	if _, ok := audit.RuleOf("overdue-ish"); ok {
 		t.Error("RuleOf finds a rule that is none")
 	}
 }
@@ -208,17 +209,17 @@ func TestCoverage(t *testing.T) {
 	more.Additional = 1
 	for _, test := range []struct {
 		name string
-		user iamkeys.UserFacts
-		want iamkeys.Coverage
+		user audit.UserFacts
+		want audit.Coverage
 	}{
-		{"no key", of(), iamkeys.Coverage{Users: 1, UsersExamined: 1, Complete: true}},
-		{"one key", of(fact{iamkeys.Active, day, never}), iamkeys.Coverage{Users: 1, UsersExamined: 1, Keys: 1, KeysExamined: 1, Complete: true}},
-		{"last use unknown", of(fact{iamkeys.Active, day, unknown}, fact{iamkeys.Active, day, 0}), iamkeys.Coverage{Users: 1, UsersExamined: 1, Keys: 2, KeysExamined: 1}},
-		{"status unknown", of(fact{"Sleeping", day, 0}), iamkeys.Coverage{Users: 1, UsersExamined: 1, Keys: 1}},
-		{"a key that is only counted", more, iamkeys.Coverage{Users: 1, UsersExamined: 1, Keys: 3, KeysExamined: 2}},
-		{"not confirmed live", unread, iamkeys.Coverage{Users: 1, Keys: 1}},
-		{"root unread", iamkeys.UserFacts{Root: true, Unexamined: "Throttled"}, iamkeys.Coverage{}},
-		{"root alone", iamkeys.UserFacts{Root: true}, iamkeys.Coverage{Complete: true}},
+		{"no key", of(), audit.Coverage{Users: 1, UsersExamined: 1, Complete: true}},
+		{"one key", of(fact{iamkeys.Active, day, never}), audit.Coverage{Users: 1, UsersExamined: 1, Keys: 1, KeysExamined: 1, Complete: true}},
+		{"last use unknown", of(fact{iamkeys.Active, day, unknown}, fact{iamkeys.Active, day, 0}), audit.Coverage{Users: 1, UsersExamined: 1, Keys: 2, KeysExamined: 1}},
+		{"status unknown", of(fact{"Sleeping", day, 0}), audit.Coverage{Users: 1, UsersExamined: 1, Keys: 1}},
+		{"a key that is only counted", more, audit.Coverage{Users: 1, UsersExamined: 1, Keys: 3, KeysExamined: 2}},
+		{"not confirmed live", unread, audit.Coverage{Users: 1, Keys: 1}},
+		{"root unread", audit.UserFacts{Root: true, Unexamined: "Throttled"}, audit.Coverage{}},
+		{"root alone", audit.UserFacts{Root: true}, audit.Coverage{Complete: true}},
 	} {
 		if got := judge(test.user, asOf).Summary.Coverage; got != test.want {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
@@ -303,11 +304,11 @@ func TestExemption(t *testing.T) {
 			u.Tags = test.tags
 			r := judge(u, now)
 			if test.invalid == holds {
-				if len(r.Findings) > 0 || len(r.Exempt) != 1 || r.Summary.Exempt != 1 || r.Summary.Severities.Medium != 0 || r.Summary.Rules[iamkeys.Overdue] != 0 {
+				if len(r.Findings) > 0 || len(r.Exempt) != 1 || r.Summary.Exempt != 1 || r.Summary.Severities.Medium != 0 || r.Summary.Rules[audit.Overdue] != 0 {
 					t.Fatalf("findings %v, exempt %v, summary %+v; want one exempt and none counted", r.Findings, r.Exempt, r.Summary)
 				}
 				f := r.Exempt[0]
-				if until, _ := u.Tag("iamkeys:exempt-until"); f.State != iamkeys.Exempt || f.Exemption.Invalid != nil || f.Exemption.Until != until || f.Exemption.Reason == "" {
+				if until, _ := u.Tag("iamkeys:exempt-until"); f.State != audit.Exempt || f.Exemption.Invalid != nil || f.Exemption.Until != until || f.Exemption.Reason == "" {
 					t.Errorf("state %s, exemption %+v", f.State, f.Exemption)
 				}
 				return
@@ -340,7 +341,7 @@ func TestExemptionOfRules(t *testing.T) {
 			t.Errorf("%s does not say that it cannot be exempted: %+v", f.Rule, f.Exemption)
 		}
 	}
-	root := iamkeys.UserFacts{Root: true, RootKey: true, User: iamkeys.User{UserName: iamkeys.RootName, Tags: u.Tags}}
+	root := audit.UserFacts{Root: true, RootKey: true, User: iamkeys.User{UserName: audit.RootName, Tags: u.Tags}}
 	if r := judge(root, asOf); found(r.Findings) != "root-key" || len(r.Exempt) > 0 {
 		t.Errorf("root: findings %q, exempt %q", found(r.Findings), found(r.Exempt))
 	}
@@ -375,10 +376,10 @@ func TestRulesOnlyGrow(t *testing.T) {
 		first := asOf.Add(time.Duration(rapid.Int64Range(0, int64(100*day/time.Second)).Draw(rt, "first, s")) * time.Second)
 		later := first.Add(time.Duration(rapid.Int64Range(0, int64(100*day/time.Second)).Draw(rt, "later, s")) * time.Second)
 		type at struct {
-			rule    iamkeys.RuleID
+			rule    audit.RuleID
 			created time.Time
 		}
-		place := func(f iamkeys.Finding) at {
+		place := func(f audit.Finding) at {
 			if f.CreateDate == nil {
 				return at{rule: f.Rule}
 			}
@@ -390,8 +391,8 @@ func TestRulesOnlyGrow(t *testing.T) {
 		}
 		for _, f := range judge(u, first).Findings {
 			was := place(f)
-			if f.Rule == iamkeys.Aging && !now[was] {
-				was.rule = iamkeys.Overdue
+			if f.Rule == audit.Aging && !now[was] {
+				was.rule = audit.Overdue
 			}
 			if !now[was] {
 				rt.Errorf("%s of the key of %s is gone after %s", was.rule, was.created, later.Sub(first))

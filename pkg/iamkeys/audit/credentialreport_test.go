@@ -1,4 +1,4 @@
-package iamkeys
+package audit
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // now is when the tests read the credential reports in testdata.
@@ -424,7 +426,7 @@ func FuzzCredentialReport(f *testing.F) {
 					t.Fatalf("%q: the key of slot %s is missing: %v", arn, slot, line)
 				}
 				k := row.keys[filled-1]
-				if (k.Status == Active) != active || !k.CreateDate.Equal(rotated) || k.CreateDate.After(now.Add(reportSkew)) {
+				if (k.Status == iamkeys.Active) != active || !k.CreateDate.Equal(rotated) || k.CreateDate.After(now.Add(reportSkew)) {
 					t.Errorf("%q: slot %s is read as %+v: %v", arn, slot, k, line)
 				}
 				switch used, err := time.Parse(time.RFC3339, line[slot+"last_used_date"]); {

@@ -1,4 +1,4 @@
-package iamkeys
+package audit
 
 import (
 	"cmp"
@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // A Source says where an inventory comes from.
@@ -33,7 +35,7 @@ type Inventory struct {
 
 // UserFacts are the facts of one user.
 type UserFacts struct {
-	User
+	iamkeys.User
 	Root       bool
 	RootKey    bool       // the root user has an access key
 	Keys       []KeyFacts // those known of
@@ -45,8 +47,8 @@ func (u UserFacts) keyCount() int { return len(u.Keys) + u.Additional }
 
 // KeyFacts are the facts of one key.
 type KeyFacts struct {
-	AccessKey           // AccessKeyID "" when unknown
-	LastUsed  *LastUsed // nil when unknown
+	iamkeys.AccessKey                   // AccessKeyID "" when unknown
+	LastUsed          *iamkeys.LastUsed // nil when unknown
 }
 
 // InventoryIAM is what taking an inventory asks of IAM.
@@ -58,11 +60,11 @@ type InventoryIAM interface {
 	// generated. InProgress means that there is none yet, or none any more: generate it.
 	GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error)
 	// GetAccountAuthorizationDetails gives all users with tags and attached policies, from all pages.
-	GetAccountAuthorizationDetails(ctx context.Context) ([]User, error)
+	GetAccountAuthorizationDetails(ctx context.Context) ([]iamkeys.User, error)
 	// GetAccountSummary tells whether the root user has an access key.
 	GetAccountSummary(ctx context.Context) (rootKey bool, err error)
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
+	ListAccessKeys(ctx context.Context, userName string) ([]iamkeys.AccessKey, error)
+	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (iamkeys.LastUsed, error)
 }
 
 // TakeInventory takes an account's inventory, at the lowest number of calls
@@ -113,7 +115,7 @@ func (o TakeInventory) Run(ctx context.Context, source Source, want func(UserFac
 	inv.GeneratedTime = inv.GeneratedTime.UTC().Truncate(time.Second)
 	users, err := o.IAM.GetAccountAuthorizationDetails(ctx)
 	if err != nil {
-		return inv, failed(InventoryUnavailable, err, "The account's users could not be read (%s), so nothing was judged. The log has the cause.", reason(ctx, err))
+		return inv, iamkeys.Failed(iamkeys.InventoryUnavailable, err, "The account's users could not be read (%s), so nothing was judged. The log has the cause.", reason(ctx, err))
 	}
 	inv.Root = o.root(ctx, root)
 	if inv.Root.ARN == "" && len(users) > 0 {
@@ -147,25 +149,25 @@ func (o TakeInventory) credentialReport(ctx context.Context) (rows map[string]re
 				return rows, root, generated, err
 			}
 		}
-		code := CodeOf(err)
+		code := iamkeys.CodeOf(err)
 		switch {
-		case code == LimitExceeded, code == Throttled: // AWS has no capacity for it now, and names no time
+		case code == iamkeys.LimitExceeded, code == iamkeys.Throttled: // AWS has no capacity for it now, and names no time
 			wait, crowded = crowded, min(2*crowded, time.Minute)
-		case code != "" && code != InProgress && ctx.Err() == nil:
+		case code != "" && code != iamkeys.InProgress && ctx.Err() == nil:
 			return nil, nil, generated, err
 		default:
-			code = InProgress
+			code = iamkeys.InProgress
 		}
 		left := end.Sub(o.Now())
 		if left <= 0 || ctx.Err() != nil || o.Sleep(ctx, min(wait, left)) != nil {
-			return nil, nil, generated, failed(code, err, "There was no credential report within %s.", longest)
+			return nil, nil, generated, iamkeys.Failed(code, err, "There was no credential report within %s.", longest)
 		}
 	}
 }
 
 // root tells of the root user, from its row or else from the account's summary.
 func (o TakeInventory) root(ctx context.Context, row *reportRow) UserFacts {
-	u := UserFacts{Root: true, User: User{UserName: RootName}}
+	u := UserFacts{Root: true, User: iamkeys.User{UserName: RootName}}
 	if row != nil {
 		u.ARN, u.RootKey = row.arn, len(row.keys)+row.additional > 0
 		return u
@@ -181,7 +183,7 @@ func (o TakeInventory) root(ctx context.Context, row *reportRow) UserFacts {
 
 // users gives the facts of every user: from its row where there is one and
 // nothing of interest in it, else live. Users that are gone are left out.
-func (o TakeInventory) users(ctx context.Context, users []User, rows map[string]reportRow, want func(UserFacts) bool) []UserFacts {
+func (o TakeInventory) users(ctx context.Context, users []iamkeys.User, rows map[string]reportRow, want func(UserFacts) bool) []UserFacts {
 	facts := make([]UserFacts, len(users))
 	gone := make([]bool, len(users))
 	var live []int
@@ -227,7 +229,7 @@ func (o TakeInventory) examine(ctx context.Context, u *UserFacts) (gone bool) {
 		return false
 	}
 	keys, err := o.IAM.ListAccessKeys(ctx, u.UserName)
-	if CodeOf(err) == NoSuchEntity {
+	if iamkeys.CodeOf(err) == iamkeys.NoSuchEntity {
 		return true
 	}
 	if err != nil {
@@ -236,21 +238,21 @@ func (o TakeInventory) examine(ctx context.Context, u *UserFacts) (gone bool) {
 	}
 	said := u.Keys
 	u.Keys, u.Additional = nil, 0
-	for _, k := range oldestFirst(keys) {
+	for _, k := range iamkeys.OldestFirst(keys) {
 		facts := KeyFacts{AccessKey: k}
 		if used := saidOf(k, said, keys); used != nil {
 			facts.LastUsed = used
 		} else {
-			switch used, err := o.IAM.GetAccessKeyLastUsed(ctx, k.AccessKeyID); CodeOf(err) {
+			switch used, err := o.IAM.GetAccessKeyLastUsed(ctx, k.AccessKeyID); iamkeys.CodeOf(err) {
 			case "":
 				facts.LastUsed = &used
-			case NoSuchEntity: // deleted since it was listed
+			case iamkeys.NoSuchEntity: // deleted since it was listed
 				continue
 			default:
 				o.unexamined(ctx, u, err)
 			}
 		}
-		if err := k.known(); err != nil {
+		if err := k.Known(); err != nil {
 			o.unexamined(ctx, u, err)
 			u.Unexamined = "a status that iamkeys does not know"
 		}
@@ -261,7 +263,7 @@ func (o TakeInventory) examine(ctx context.Context, u *UserFacts) (gone bool) {
 
 // saidOf gives the last use that the credential report said of the key, nil when
 // it said nothing or when the create date leaves open which key it spoke of.
-func saidOf(k AccessKey, said []KeyFacts, listed []AccessKey) (used *LastUsed) {
+func saidOf(k iamkeys.AccessKey, said []KeyFacts, listed []iamkeys.AccessKey) (used *iamkeys.LastUsed) {
 	others, slots := 0, 0
 	for _, other := range listed {
 		if other.AccessKeyID != k.AccessKeyID && sameSecond(other.CreateDate, k.CreateDate) {
@@ -292,7 +294,7 @@ func reason(ctx context.Context, err error) string {
 	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
 		return "time ran out"
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*iamkeys.Error](err); ok {
 		return string(e.Code)
 	}
 	return err.Error()

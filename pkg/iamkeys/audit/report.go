@@ -1,9 +1,11 @@
-package iamkeys
+package audit
 
 import (
 	"cmp"
 	"slices"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // SchemaVersion is the version of the JSON report. It changes when a field
@@ -108,25 +110,25 @@ const (
 // A Finding is one rule that holds for one key, or for one user where
 // AccessKeyID, Status and the dates are null.
 type Finding struct {
-	Rule         RuleID     `json:"rule"`
-	Severity     Severity   `json:"severity"`
-	UserName     string     `json:"userName"`
-	UserARN      string     `json:"userArn"`
-	AccessKeyID  *string    `json:"accessKeyId"` // null also when the key's user could not be read live
-	Status       *Status    `json:"status"`
-	CreateDate   *time.Time `json:"createDate"`
-	AgeDays      *int       `json:"ageDays"`
-	LastUsedDate *time.Time `json:"lastUsedDate"`
-	NeverUsed    *bool      `json:"neverUsed"` // null: unknown
-	IdleDays     *int       `json:"idleDays"`
-	ServiceName  *string    `json:"serviceName"`
-	Region       *string    `json:"region"`
-	Owner        *string    `json:"owner"`
-	State        State      `json:"state"`
-	FirstSeen    *time.Time `json:"firstSeen"`
-	Exemption    *Exemption `json:"exemption"`
-	Remedy       string     `json:"remedy"`
-	Controls     []string   `json:"controls"` // CIS AWS Foundations and Security Hub numbers
+	Rule         RuleID             `json:"rule"`
+	Severity     Severity           `json:"severity"`
+	UserName     string             `json:"userName"`
+	UserARN      string             `json:"userArn"`
+	AccessKeyID  *string            `json:"accessKeyId"` // null also when the key's user could not be read live
+	Status       *iamkeys.Status    `json:"status"`
+	CreateDate   *time.Time         `json:"createDate"`
+	AgeDays      *int               `json:"ageDays"`
+	LastUsedDate *time.Time         `json:"lastUsedDate"`
+	NeverUsed    *bool              `json:"neverUsed"` // null: unknown
+	IdleDays     *int               `json:"idleDays"`
+	ServiceName  *string            `json:"serviceName"`
+	Region       *string            `json:"region"`
+	Owner        *string            `json:"owner"`
+	State        State              `json:"state"`
+	FirstSeen    *time.Time         `json:"firstSeen"`
+	Exemption    *iamkeys.Exemption `json:"exemption"`
+	Remedy       string             `json:"remedy"`
+	Controls     []string           `json:"controls"` // CIS AWS Foundations and Security Hub numbers
 }
 
 // identity is what makes two findings of two runs the same one.

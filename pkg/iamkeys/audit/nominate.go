@@ -1,10 +1,12 @@
-package iamkeys
+package audit
 
 import (
 	"context"
 	"slices"
 	"strings"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // DueStepFunctions is what [Due] asks of Step Functions.
@@ -19,7 +21,7 @@ type DueStepFunctions interface {
 type Due struct {
 	Inventory     TakeInventory
 	StepFunctions DueStepFunctions
-	Secrets       SecretNames
+	Secrets       iamkeys.SecretNames
 	UserPath      string // users of other paths may not be changed
 	OwnerTag      string
 	UnusedDays    int
@@ -84,7 +86,7 @@ const (
 // Validate refuses a malformed input with InvalidInput.
 func (in DueInput) Validate() error {
 	if in.Limit != nil && (*in.Limit < 1 || *in.Limit > 40) {
-		return refuse(InvalidInput, "limit must be 1 to 40 rotations; got %d.", *in.Limit)
+		return iamkeys.Refuse(iamkeys.InvalidInput, "limit must be 1 to 40 rotations; got %d.", *in.Limit)
 	}
 	return nil
 }
@@ -100,7 +102,7 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 	}
 	out.Coverage = inv.coverage()
 	if out.Coverage.Users > 0 && out.Coverage.UsersExamined == 0 {
-		return out, refuse(InventoryUnavailable, "None of the account's %d users could be examined, so nobody was nominated. The log has the cause.", out.Coverage.Users)
+		return out, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the account's %d users could be examined, so nobody was nominated. The log has the cause.", out.Coverage.Users)
 	}
 	limit := o.MaxRotations
 	if in.Limit != nil {
@@ -115,7 +117,7 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 		if why == "" || why == SkipNoSlot { // a rotation at work takes the second place
 			status, err := o.StepFunctions.DescribeExecution(ctx, r.AccessKeyID)
 			switch {
-			case err != nil && CodeOf(err) != NoSuchEntity:
+			case err != nil && iamkeys.CodeOf(err) != iamkeys.NoSuchEntity:
 				return out, err
 			case err == nil && (status == "RUNNING" || status == "PENDING_REDRIVE"):
 				why = SkipRotating
@@ -138,13 +140,13 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 	return out, nil
 }
 
-func optedIn(u User) bool { return tagged(u, TagRotate, "on") }
+func optedIn(u iamkeys.User) bool { return iamkeys.HasTag(u, iamkeys.TagRotate, "on") }
 
 // old gives the oldest Active key that is due, nil when there is none.
 func (o Due) old(keys []KeyFacts, now time.Time) *KeyFacts {
 	var old *KeyFacts
 	for i, k := range keys {
-		if k.Status == Active && now.Sub(k.CreateDate) > dayCount(o.RotateAgeDays) && (old == nil || k.CreateDate.Before(old.CreateDate)) {
+		if k.Status == iamkeys.Active && now.Sub(k.CreateDate) > iamkeys.DayCount(o.RotateAgeDays) && (old == nil || k.CreateDate.Before(old.CreateDate)) {
 			old = &keys[i]
 		}
 	}
@@ -165,12 +167,12 @@ func (o Due) vet(u UserFacts, now time.Time) (r DueRotation, why SkipReason) {
 	if u.Unexamined != "" || old == nil || old.LastUsed == nil || old.AccessKeyID == "" {
 		return r, SkipUnexamined
 	}
-	r = DueRotation{UserName: u.UserName, AccessKeyID: old.AccessKeyID, AgeDays: days(now.Sub(old.CreateDate))}
+	r = DueRotation{UserName: u.UserName, AccessKeyID: old.AccessKeyID, AgeDays: iamkeys.Days(now.Sub(old.CreateDate))}
 	if owner, ok := u.Tag(o.OwnerTag); ok {
-		r.Owner = text(strings.ToValidUTF8(owner[:min(len(owner), maxOwner)], ""))
+		r.Owner = iamkeys.Optional(strings.ToValidUTF8(owner[:min(len(owner), maxOwner)], ""))
 	}
 	var err error
-	r.SecretID, err = o.Secrets.of(u.User, "")
+	r.SecretID, err = o.Secrets.Of(u.User, "")
 	overdue, _ := RuleOf(Overdue)
 	_, path, _ := strings.Cut(u.ARN, ":user")
 	switch e := exemption(u.User, overdue, now); {
@@ -178,11 +180,11 @@ func (o Due) vet(u UserFacts, now time.Time) (r DueRotation, why SkipReason) {
 		return r, SkipExempt
 	case !strings.HasPrefix(path, o.UserPath):
 		return r, SkipPath
-	case tagged(u.User, TagProtect, "true"):
+	case iamkeys.HasTag(u.User, iamkeys.TagProtect, "true"):
 		return r, SkipProtected
 	case u.keyCount() > 1:
 		return r, SkipNoSlot
-	case now.Sub(idleSince(old.AccessKey, *old.LastUsed)) >= dayCount(o.UnusedDays):
+	case now.Sub(iamkeys.IdleSince(old.AccessKey, *old.LastUsed)) >= iamkeys.DayCount(o.UnusedDays):
 		return r, SkipUnused
 	case err != nil:
 		return r, SkipSecret

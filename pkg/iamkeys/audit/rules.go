@@ -1,9 +1,11 @@
-package iamkeys
+package audit
 
 import (
 	"slices"
 	"strings"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // A RuleID names a rule. The set is closed; a name is never reused.
@@ -79,7 +81,7 @@ var Rules = []Rule{
 		Remedy:   "Deactivate the key, and delete it when nobody has missed it.",
 		Controls: []string{"CIS v3.0.0 1.12", "CIS v5.0.0 1.11", "CIS v6.0.0 2.11", "CIS v7.0.0 2.11", "Security Hub IAM.22"},
 		key: func(k KeyFacts, t Thresholds, asOf time.Time) bool {
-			return k.Status == Active && k.LastUsed != nil && asOf.Sub(idleSince(k.AccessKey, *k.LastUsed)) >= dayCount(t.UnusedDays)
+			return k.Status == iamkeys.Active && k.LastUsed != nil && asOf.Sub(iamkeys.IdleSince(k.AccessKey, *k.LastUsed)) >= iamkeys.DayCount(t.UnusedDays)
 		},
 	},
 	{
@@ -87,7 +89,7 @@ var Rules = []Rule{
 		Remedy:   "Rotate the key.",
 		Controls: []string{"CIS v3.0.0 1.14", "CIS v5.0.0 1.13", "CIS v6.0.0 2.13", "CIS v7.0.0 2.12", "Security Hub IAM.3"},
 		key: func(k KeyFacts, t Thresholds, asOf time.Time) bool {
-			return k.Status == Active && asOf.Sub(k.CreateDate) > dayCount(t.MaxAgeDays)
+			return k.Status == iamkeys.Active && asOf.Sub(k.CreateDate) > iamkeys.DayCount(t.MaxAgeDays)
 		},
 	},
 	{
@@ -102,7 +104,7 @@ var Rules = []Rule{
 		Controls: []string{"CIS v3.0.0 1.14", "CIS v5.0.0 1.13", "CIS v6.0.0 2.13", "CIS v7.0.0 2.12", "Security Hub IAM.3"},
 		key: func(k KeyFacts, t Thresholds, asOf time.Time) bool {
 			age := asOf.Sub(k.CreateDate)
-			return k.Status == Active && age > dayCount(t.WarnAgeDays) && age <= dayCount(t.MaxAgeDays)
+			return k.Status == iamkeys.Active && age > iamkeys.DayCount(t.WarnAgeDays) && age <= iamkeys.DayCount(t.MaxAgeDays)
 		},
 	},
 	{
@@ -112,11 +114,11 @@ var Rules = []Rule{
 		user: func(u UserFacts, t Thresholds, asOf time.Time) bool {
 			var active []time.Time
 			for _, k := range u.Keys {
-				if k.Status == Active {
+				if k.Status == iamkeys.Active {
 					active = append(active, k.CreateDate)
 				}
 			}
-			return len(active) == 2 && asOf.Sub(slices.MaxFunc(active, time.Time.Compare)) > dayCount(t.pairDays())
+			return len(active) == 2 && asOf.Sub(slices.MaxFunc(active, time.Time.Compare)) > iamkeys.DayCount(t.pairDays())
 		},
 	},
 	{
@@ -124,7 +126,7 @@ var Rules = []Rule{
 		Remedy:   "Delete the key: it has been switched off and still takes one of the user's two places.",
 		Controls: []string{},
 		key: func(k KeyFacts, t Thresholds, asOf time.Time) bool {
-			return k.Status == Inactive && asOf.Sub(k.CreateDate) > dayCount(t.LingerDays)
+			return k.Status == iamkeys.Inactive && asOf.Sub(k.CreateDate) > iamkeys.DayCount(t.LingerDays)
 		},
 	},
 }

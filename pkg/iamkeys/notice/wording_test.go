@@ -1,15 +1,15 @@
-package iamkeys_test
+package notice_test
 
 import (
 	"strings"
 	"testing"
 
-	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/notice"
 )
 
 func TestColumns(t *testing.T) {
 	for word, want := range map[string]int{"abc": 3, "Büro": 4, "e\u0301": 1, "東京": 4, "ﾊﾝｶｸ": 8, "＝": 2, "": 0} {
-		if got := iamkeys.Columns(word); got != want {
+		if got := notice.Columns(word); got != want {
 			t.Errorf("Columns(%q) = %d, want %d", word, got, want)
 		}
 	}
@@ -25,7 +25,7 @@ func TestWrap(t *testing.T) {
 		"without spaces":      {strings.Repeat("東", 70), "  " + strings.Repeat("東", 35) + "\n    " + strings.Repeat("東", 34) + "\n    東"},
 		"half a column short": {"a" + strings.Repeat("東", 35), "  a" + strings.Repeat("東", 34) + "\n    東"},
 	} {
-		if got := iamkeys.Wrap("  ", "    ", c.in); got != c.want {
+		if got := notice.Wrap("  ", "    ", c.in); got != c.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
 		}
 	}

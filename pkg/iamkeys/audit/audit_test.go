@@ -1,4 +1,4 @@
-package iamkeys_test
+package audit_test
 
 import (
 	"context"
@@ -14,35 +14,37 @@ import (
 	"pgregory.net/rapid"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
+	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/render"
 )
 
 const base = "reports/123456789012/"
 
 // mail stands in for render.Text.
-func mail(r iamkeys.Report, where string, limit int) []byte {
+func mail(r audit.Report, where string, limit int) []byte {
 	return fmt.Appendf(nil, "text %s, %d of %d at %s", r.Summary.RunID, limit, len(r.Findings), where)
 }
 
 // auditor gives the audit of a process. Its text, CSV and HTML only show what
 // they were made of.
-func auditor(p *iamkeystest.Process) iamkeys.Audit {
-	return iamkeys.Audit{
+func auditor(p *iamkeystest.Process) audit.Audit {
+	return audit.Audit{
 		Inventory: takeInventory(p), S3: p, SNS: p,
-		Render: iamkeys.Renderer{
+		Render: audit.Renderer{
 			Text: mail,
-			CSV:  func(r iamkeys.Report) []byte { return []byte("csv " + r.Summary.RunID) },
-			HTML: func(r iamkeys.Report) ([]byte, error) { return []byte("html " + r.Summary.RunID), nil },
+			CSV:  func(r audit.Report) []byte { return []byte("csv " + r.Summary.RunID) },
+			HTML: func(r audit.Report) ([]byte, error) { return []byte("html " + r.Summary.RunID), nil },
 		},
-		Message: iamkeys.ReportMessage(mail),
-		Account: p.ID, Bucket: "reports", Thresholds: thresholds, OwnerTag: "owner", Notify: iamkeys.NotifyChanges,
-		RequestID: func(context.Context) string { return "request-1" }, Calls: p.IAMCalls, Emit: func([]iamkeys.Metric) {}, Now: p.Now, Log: quiet,
+		Message: notice.Report(mail),
+		Account: p.ID, Bucket: "reports", Thresholds: thresholds, OwnerTag: "owner", Notify: audit.NotifyChanges,
+		RequestID: func(context.Context) string { return "request-1" }, Calls: p.IAMCalls, Emit: func([]audit.Metric) {}, Now: p.Now, Log: quiet,
 	}
 }
 
 // audit runs an audit of the account in a process of its own.
-func audit(a *iamkeystest.Account, in iamkeys.AuditInput, arrange ...func(*iamkeystest.Process, *iamkeys.Audit)) (out iamkeys.AuditOutput, err error, died bool) {
+func runAudit(a *iamkeystest.Account, in audit.Input, arrange ...func(*iamkeystest.Process, *audit.Audit)) (out audit.Output, err error, died bool) {
 	p := a.Start()
 	o := auditor(p)
 	for _, f := range arrange {
@@ -53,9 +55,9 @@ func audit(a *iamkeystest.Account, in iamkeys.AuditInput, arrange ...func(*iamke
 }
 
 // mustAudit runs an audit that must not fail.
-func mustAudit(t testing.TB, a *iamkeystest.Account, in iamkeys.AuditInput, arrange ...func(*iamkeystest.Process, *iamkeys.Audit)) iamkeys.AuditOutput {
+func mustAudit(t testing.TB, a *iamkeystest.Account, in audit.Input, arrange ...func(*iamkeystest.Process, *audit.Audit)) audit.Output {
 	t.Helper()
-	out, err, _ := audit(a, in, arrange...)
+	out, err, _ := runAudit(a, in, arrange...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,10 +65,10 @@ func mustAudit(t testing.TB, a *iamkeystest.Account, in iamkeys.AuditInput, arra
 }
 
 // event is the schedule's event of now.
-func event(a *iamkeystest.Account) iamkeys.AuditInput { return iamkeys.AuditInput{EventTime: a.Now()} }
+func event(a *iamkeystest.Account) audit.Input { return audit.Input{EventTime: a.Now()} }
 
 // report gives a stored report, nil when there is none.
-func report(t testing.TB, a *iamkeystest.Account, key string) *iamkeys.Report {
+func report(t testing.TB, a *iamkeystest.Account, key string) *audit.Report {
 	t.Helper()
 	o, ok := a.Objects()[key]
 	if !ok {
@@ -75,22 +77,22 @@ func report(t testing.TB, a *iamkeystest.Account, key string) *iamkeys.Report {
 	return decoded(t, o.Content)
 }
 
-func decoded(t testing.TB, content []byte) *iamkeys.Report {
+func decoded(t testing.TB, content []byte) *audit.Report {
 	t.Helper()
-	var r iamkeys.Report
+	var r audit.Report
 	if err := json.Unmarshal(content, &r); err != nil {
 		t.Fatalf("%v: %s", err, content)
 	}
 	return &r
 }
 
-func latest(t testing.TB, a *iamkeystest.Account) *iamkeys.Report {
+func latest(t testing.TB, a *iamkeystest.Account) *audit.Report {
 	t.Helper()
 	return report(t, a, base+"latest.json")
 }
 
 // states gives what a report says with each finding's state and first sight.
-func states(r *iamkeys.Report) []string {
+func states(r *audit.Report) []string {
 	lines := []string{}
 	for _, f := range slices.Concat(r.Findings, r.Exempt, r.Resolved) {
 		since := "nobody knows when"
@@ -111,12 +113,12 @@ func equal(t testing.TB, got, want []string) {
 
 func TestAudit(t *testing.T) {
 	a := company()
-	var metrics []iamkeys.Metric
-	out := mustAudit(t, a, event(a), func(_ *iamkeystest.Process, o *iamkeys.Audit) {
-		o.Emit = func(m []iamkeys.Metric) { metrics = append(metrics, m...) }
+	var metrics []audit.Metric
+	out := mustAudit(t, a, event(a), func(_ *iamkeystest.Process, o *audit.Audit) {
+		o.Emit = func(m []audit.Metric) { metrics = append(metrics, m...) }
 	})
 	const prefix = base + "2026/11/23/20261123T090104Z"
-	if out.Report != (iamkeys.ReportLocation{Bucket: "reports", Prefix: prefix}) || !out.Notified || out.MessageID == nil || *out.MessageID != "message-1" {
+	if out.Report != (audit.ReportLocation{Bucket: "reports", Prefix: prefix}) || !out.Notified || out.MessageID == nil || *out.MessageID != "message-1" {
 		t.Errorf("got %+v", out)
 	}
 	equal(t, a.Stored(), []string{prefix + ".txt", prefix + ".csv", prefix + ".html", prefix + ".json", base + "latest.json"})
@@ -174,7 +176,7 @@ func TestAudit(t *testing.T) {
 
 // TestAuditValidate refuses input before anything is called.
 func TestAuditValidate(t *testing.T) {
-	for _, in := range []iamkeys.AuditInput{
+	for _, in := range []audit.Input{
 		{Inventory: "report"}, {Notify: "often"}, {Notify: "Always"},
 		{AsOf: new(time.Time)}, {AsOf: new(time.Date(2009, 12, 31, 0, 0, 0, 0, time.UTC))}, {AsOf: new(time.Date(2201, 1, 1, 0, 0, 0, 0, time.UTC))},
 	} {
@@ -182,7 +184,7 @@ func TestAuditValidate(t *testing.T) {
 			t.Errorf("%+v: %v", in, err)
 		}
 	}
-	for _, in := range []iamkeys.AuditInput{{}, {Inventory: "live", Notify: "never", AsOf: new(asOf)}, {Inventory: "credentialReport", Notify: "changes"}} {
+	for _, in := range []audit.Input{{}, {Inventory: "live", Notify: "never", AsOf: new(asOf)}, {Inventory: "credentialReport", Notify: "changes"}} {
 		if err := in.Validate(); err != nil {
 			t.Errorf("%+v: %v", in, err)
 		}
@@ -192,7 +194,7 @@ func TestAuditValidate(t *testing.T) {
 // TestAuditFaults fails each call of an audit in every way, then runs the same
 // event again.
 func TestAuditFaults(t *testing.T) {
-	for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+	for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 		for _, before := range []bool{false, true} {
 			for _, fault := range iamkeystest.Faults {
 				t.Run(fmt.Sprintf("%s/%v/%s", source, before, fault), func(t *testing.T) {
@@ -205,10 +207,10 @@ func TestAuditFaults(t *testing.T) {
 						}
 						sent := len(a.Messages())
 						in := event(a)
-						in.Inventory, in.Notify = source, iamkeys.NotifyAlways
+						in.Inventory, in.Notify = source, audit.NotifyAlways
 						var action string
 						unnoted := false // the message is out, and latest.json is not written
-						_, err, died := audit(a, in, func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+						_, err, died := runAudit(a, in, func(p *iamkeystest.Process, _ *audit.Audit) {
 							p.Fault = func(i int, called string) iamkeystest.Fault {
 								if i != n {
 									return iamkeystest.None
@@ -235,7 +237,7 @@ func TestAuditFaults(t *testing.T) {
 							}
 						}
 						a.Advance(time.Minute) // a retry comes later
-						if _, err, _ := audit(a, in); err != nil {
+						if _, err, _ := runAudit(a, in); err != nil {
 							t.Errorf("%s: the same event again: %v", where, err)
 						}
 						check(t, where+", again", a)
@@ -279,7 +281,7 @@ func check(t *testing.T, where string, a *iamkeystest.Account) {
 			used[words[2]] = true
 		}
 	}
-	reports := map[string]*iamkeys.Report{}
+	reports := map[string]*audit.Report{}
 	for key, o := range a.Objects() {
 		if prefix, ok := strings.CutSuffix(key, ".json"); ok {
 			reports[key] = decoded(t, o.Content)
@@ -295,7 +297,7 @@ func check(t *testing.T, where string, a *iamkeystest.Account) {
 	}
 	for name, r := range reports {
 		got, c := whats(r.Findings), r.Summary.Coverage
-		if unexamined := r.Summary.Rules[iamkeys.Unexamined] > 0; c.Complete == unexamined || c.Complete && (c.Users != c.UsersExamined || c.Keys != c.KeysExamined) {
+		if unexamined := r.Summary.Rules[audit.Unexamined] > 0; c.Complete == unexamined || c.Complete && (c.Users != c.UsersExamined || c.Keys != c.KeysExamined) {
 			t.Errorf("%s: %s: coverage %+v, unexamined: %v", where, name, c, unexamined)
 		}
 		for _, line := range companyFindings {
@@ -314,7 +316,7 @@ func check(t *testing.T, where string, a *iamkeystest.Account) {
 }
 
 // checkRoot wants the root user's key in the report, or that it is unknown.
-func checkRoot(t *testing.T, where string, r *iamkeys.Report) {
+func checkRoot(t *testing.T, where string, r *audit.Report) {
 	t.Helper()
 	if got := whats(r.Findings); !slices.Contains(got, "root-key <root_account>") && !slices.Contains(got, "unexamined <root_account>") {
 		t.Errorf("%s: the root user's key is missing in %q", where, got)
@@ -323,7 +325,7 @@ func checkRoot(t *testing.T, where string, r *iamkeys.Report) {
 
 // TestAuditOutage fails every call of an action: the audit ends with what it has.
 func TestAuditOutage(t *testing.T) {
-	for _, source := range []iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive} {
+	for _, source := range []audit.Source{audit.FromCredentialReport, audit.FromLive} {
 		for _, fault := range []iamkeystest.Fault{iamkeystest.Refused, iamkeystest.Unanswered, iamkeystest.Lost} {
 			for action, want := range map[string]iamkeys.Code{
 				"iam:GenerateCredentialReport":       "",
@@ -340,10 +342,10 @@ func TestAuditOutage(t *testing.T) {
 				a.AddRootKey(day)
 				in := event(a)
 				in.Inventory = source
-				if source == iamkeys.FromLive && action == "iam:ListAccessKeys" {
+				if source == audit.FromLive && action == "iam:ListAccessKeys" {
 					want = iamkeys.InventoryUnavailable // nobody was examined, and it is told
 				}
-				out, err, _ := audit(a, in, func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+				out, err, _ := runAudit(a, in, func(p *iamkeystest.Process, _ *audit.Audit) {
 					p.Fault = func(_ int, called string) iamkeystest.Fault {
 						if called == action {
 							return fault
@@ -362,10 +364,10 @@ func TestAuditOutage(t *testing.T) {
 				if must := want == "" || action == "iam:ListAccessKeys"; published != must && fault != iamkeystest.Lost {
 					t.Errorf("%s: published: %v", where, published)
 				}
-				if err == nil && out.Coverage.Complete != (len(a.Messages()) == 1 && decoded(t, a.Messages()[0].JSON).Summary.Rules[iamkeys.Unexamined] == 0) {
+				if err == nil && out.Coverage.Complete != (len(a.Messages()) == 1 && decoded(t, a.Messages()[0].JSON).Summary.Rules[audit.Unexamined] == 0) {
 					t.Errorf("%s: coverage %+v", where, out.Coverage)
 				}
-				if _, err, _ := audit(a, in); iamkeys.CodeOf(err) != "" && action != "iam:ListAccessKeys" {
+				if _, err, _ := runAudit(a, in); iamkeys.CodeOf(err) != "" && action != "iam:ListAccessKeys" {
 					t.Errorf("%s: again: %v", where, err)
 				}
 			}
@@ -382,15 +384,15 @@ func TestAuditTwice(t *testing.T) {
 	for range 3 {
 		a.Advance(time.Hour)
 		a.AddUser(fmt.Sprint("later", a.Now().Unix()))
-		var emitted []iamkeys.Metric
-		again, err, _ := audit(a, in, func(p *iamkeystest.Process, o *iamkeys.Audit) {
+		var emitted []audit.Metric
+		again, err, _ := runAudit(a, in, func(p *iamkeystest.Process, o *audit.Audit) {
 			p.Fault = func(_ int, action string) iamkeystest.Fault {
 				if action != "s3:GetObject" {
 					t.Errorf("called %s", action)
 				}
 				return iamkeystest.None
 			}
-			o.Emit = func(m []iamkeys.Metric) { emitted = append(emitted, m...) }
+			o.Emit = func(m []audit.Metric) { emitted = append(emitted, m...) }
 		})
 		if err != nil || again.Notified || again.MessageID != nil || again.Report != first.Report || len(emitted) > 0 {
 			t.Errorf("%+v, %v, metrics %v", again, err, emitted)
@@ -420,7 +422,7 @@ func TestAuditBeside(t *testing.T) {
 		a := company()
 		in := event(a)
 		reached := false
-		_, err, _ := audit(a, in, func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+		_, err, _ := runAudit(a, in, func(p *iamkeystest.Process, _ *audit.Audit) {
 			p.Before = func(i int, _ string) {
 				if i == n {
 					reached = true
@@ -468,7 +470,7 @@ func TestAuditHistory(t *testing.T) {
 	a.UsedAgo(bob, 0, "s3", "")
 	a.AddUser("carol")
 	carol := a.AddKey("carol", 74*day)
-	next := func() *iamkeys.Report {
+	next := func() *audit.Report {
 		t.Helper()
 		a.Advance(day)
 		for name, id := range map[string]string{"bob": bob, "carol": carol} {
@@ -529,27 +531,27 @@ func TestAuditHistoryUnexamined(t *testing.T) {
 	first := latest(t, a)
 	since := first.Summary.AsOf
 	a.Advance(time.Hour)
-	blind := func(actions ...string) func(*iamkeystest.Process, *iamkeys.Audit) {
-		return func(p *iamkeystest.Process, o *iamkeys.Audit) { p.Fault = refuse(actions...) }
+	blind := func(actions ...string) func(*iamkeystest.Process, *audit.Audit) {
+		return func(p *iamkeystest.Process, o *audit.Audit) { p.Fault = refuse(actions...) }
 	}
 	for i, actions := range [][]string{
 		{"iam:GenerateCredentialReport", "iam:ListAccessKeys", "iam:GetAccountSummary"}, // nothing is known of anybody
 		{"iam:GenerateCredentialReport", "iam:GetAccessKeyLastUsed"},                    // of no key's last use
 	} {
-		_, err, _ := audit(a, event(a), blind(actions...))
+		_, err, _ := runAudit(a, event(a), blind(actions...))
 		if i == 0 && iamkeys.CodeOf(err) != iamkeys.InventoryUnavailable || i == 1 && err != nil {
 			t.Error(err)
 		}
 		r := latest(t, a)
-		known := slices.ContainsFunc(r.Resolved, func(f iamkeys.Finding) bool { return f.Rule != iamkeys.Unexamined })
+		known := slices.ContainsFunc(r.Resolved, func(f audit.Finding) bool { return f.Rule != audit.Unexamined })
 		if known || r.Summary.Coverage.Complete {
 			t.Errorf("blind to %q: resolved %q, coverage %+v", actions, states(r), r.Summary.Coverage)
 		}
 		var kept []string
 		for _, f := range r.Findings {
-			if f.Rule != iamkeys.Unexamined {
+			if f.Rule != audit.Unexamined {
 				kept = append(kept, what(f))
-				if f.State != iamkeys.Open || !f.FirstSeen.Equal(since) {
+				if f.State != audit.Open || !f.FirstSeen.Equal(since) {
 					t.Errorf("blind to %q: %s is %s since %s", actions, what(f), f.State, f.FirstSeen)
 				}
 			}
@@ -575,7 +577,7 @@ func TestAuditHistoryUnexamined(t *testing.T) {
 		}
 	}
 	for _, f := range r.Resolved {
-		if f.Rule != iamkeys.Unexamined {
+		if f.Rule != audit.Unexamined {
 			t.Errorf("resolved: %s", what(f))
 		}
 	}
@@ -593,17 +595,17 @@ func TestAuditHistoryExemptionEnds(t *testing.T) {
 	a.UsedAgo(a.AddKey(user, 100*day), day, "s3", "")
 	mustAudit(t, a, event(a))
 	equal(t, states(latest(t, a)), []string{"exempt overdue ci-deploy since 11-23 09:00"})
-	blind := func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+	blind := func(p *iamkeystest.Process, _ *audit.Audit) {
 		p.Fault = refuse("iam:GenerateCredentialReport", "iam:ListAccessKeys")
 	}
 	for _, want := range []string{"exempt overdue ci-deploy since 11-23 09:00", "new overdue ci-deploy since 11-23 09:00"} {
 		a.Advance(8 * time.Hour)
-		_, _, _ = audit(a, event(a), blind) // which fails, since nobody could be examined
+		_, _, _ = runAudit(a, event(a), blind) // which fails, since nobody could be examined
 		if got := states(latest(t, a)); !slices.Contains(got, want) {
 			t.Errorf("got %q, want %q in it", got, want)
 		}
 	}
-	overdue := slices.IndexFunc(latest(t, a).Findings, func(f iamkeys.Finding) bool { return f.Rule == iamkeys.Overdue })
+	overdue := slices.IndexFunc(latest(t, a).Findings, func(f audit.Finding) bool { return f.Rule == audit.Overdue })
 	if e := latest(t, a).Findings[overdue].Exemption; e == nil || e.Invalid == nil || *e.Invalid != "it has expired" {
 		t.Errorf("the exemption is %+v", e)
 	}
@@ -623,7 +625,7 @@ func TestAuditHistoryKnownGone(t *testing.T) {
 	equal(t, states(latest(t, a)), []string{"new overdue ci-deploy since 11-23 09:00", "new overdue ci-deploy since 11-23 09:00", "new two-active ci-deploy since 11-23 09:00"})
 	a.Advance(time.Hour)
 	a.DeleteKey(user, gone)
-	out := mustAudit(t, a, event(a), func(p *iamkeystest.Process, o *iamkeys.Audit) {
+	out := mustAudit(t, a, event(a), func(p *iamkeystest.Process, o *audit.Audit) {
 		p.Fault = refuse("iam:GenerateCredentialReport", "iam:GetAccessKeyLastUsed")
 	})
 	r := latest(t, a)
@@ -675,7 +677,7 @@ func TestAuditHistoryOfRoot(t *testing.T) {
 	if m := a.Messages(); len(m) != 1 || m[0].Subject != "IAM access keys 123456789012: 1 finding (1 new, 1 critical, 0 high)" {
 		t.Errorf("messages %+v", m)
 	}
-	_, _, _ = audit(a, event(a), func(p *iamkeystest.Process, o *iamkeys.Audit) {
+	_, _, _ = runAudit(a, event(a), func(p *iamkeystest.Process, o *audit.Audit) {
 		p.Fault = refuse("iam:GenerateCredentialReport", "iam:GetAccountSummary")
 	})
 	equal(t, states(latest(t, a)), []string{"open root-key <root_account> since 11-23 09:00", "new unexamined <root_account> since 11-24 00:00"})
@@ -724,11 +726,11 @@ func TestAuditLatestTrouble(t *testing.T) {
 		t.Errorf("missing: %+v", out)
 	}
 	a = company()
-	_, err, _ := audit(a, event(a), func(p *iamkeystest.Process, _ *iamkeys.Audit) { p.Fault = refuse("s3:GetObject") })
+	_, err, _ := runAudit(a, event(a), func(p *iamkeystest.Process, _ *audit.Audit) { p.Fault = refuse("s3:GetObject") })
 	if iamkeys.CodeOf(err) != iamkeys.StoreFailed || len(a.Stored()) > 0 || len(a.Messages()) > 0 {
 		t.Errorf("unreadable: %v, stored %q", err, a.Stored())
 	}
-	_, err, _ = audit(a, event(a), func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+	_, err, _ = runAudit(a, event(a), func(p *iamkeystest.Process, _ *audit.Audit) {
 		p.Fault = func(n int, _ string) iamkeystest.Fault {
 			if n == 1 { // only latest.json
 				return iamkeystest.Refused
@@ -747,7 +749,7 @@ func TestAuditStoredTrouble(t *testing.T) {
 	in := event(a)
 	out := mustAudit(t, a, in)
 	a.SetObject(out.Report.Prefix+".json", []byte("{"))
-	_, err, _ := audit(a, in)
+	_, err, _ := runAudit(a, in)
 	if iamkeys.CodeOf(err) != iamkeys.StoreFailed || !strings.Contains(err.Error(), out.Report.Prefix) {
 		t.Error(err)
 	}
@@ -760,8 +762,8 @@ func TestAuditOlderRun(t *testing.T) {
 	in := event(a)
 	// The first run is as of 9:01; before it writes latest.json, another one of
 	// 10:01 completes.
-	var later iamkeys.AuditOutput
-	out := mustAudit(t, a, in, func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+	var later audit.Output
+	out := mustAudit(t, a, in, func(p *iamkeystest.Process, _ *audit.Audit) {
 		p.Before = func(_ int, action string) {
 			if action == "sns:Publish" {
 				a.Advance(time.Hour)
@@ -781,7 +783,7 @@ func TestAuditOlderRun(t *testing.T) {
 	// Overtaken between its look at latest.json and writing it.
 	a.Advance(time.Hour)
 	puts := 0
-	overtaken := mustAudit(t, a, event(a), func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+	overtaken := mustAudit(t, a, event(a), func(p *iamkeystest.Process, _ *audit.Audit) {
 		p.Before = func(_ int, action string) {
 			if action != "s3:PutObject" {
 				return
@@ -797,7 +799,7 @@ func TestAuditOlderRun(t *testing.T) {
 	}
 	// An event that comes late is a run of its own day, judged now.
 	a.Advance(time.Hour)
-	late := mustAudit(t, a, iamkeys.AuditInput{EventTime: in.EventTime.Add(-30 * time.Hour)})
+	late := mustAudit(t, a, audit.Input{EventTime: in.EventTime.Add(-30 * time.Hour)})
 	if late.Report.Prefix != base+"2026/11/22/20261122T030104Z" || !late.AsOf.Equal(a.Now().Truncate(time.Second)) || latest(t, a).Summary.RunID != late.RunID {
 		t.Errorf("%+v, latest %s", late, latest(t, a).Summary.RunID)
 	}
@@ -808,7 +810,7 @@ func TestAuditOlderRun(t *testing.T) {
 func TestAuditRequestID(t *testing.T) {
 	a := company()
 	a.Advance(14*time.Hour + 58*time.Minute)
-	dies := func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+	dies := func(p *iamkeystest.Process, _ *audit.Audit) {
 		p.Fault = func(_ int, action string) iamkeystest.Fault {
 			if action == "sns:Publish" {
 				return iamkeystest.Dies
@@ -816,11 +818,11 @@ func TestAuditRequestID(t *testing.T) {
 			return iamkeystest.None
 		}
 	}
-	if _, _, died := audit(a, iamkeys.AuditInput{}, dies); !died {
+	if _, _, died := runAudit(a, audit.Input{}, dies); !died {
 		t.Fatal("did not die")
 	}
 	a.Advance(time.Minute)
-	out := mustAudit(t, a, iamkeys.AuditInput{})
+	out := mustAudit(t, a, audit.Input{})
 	if out.Report.Prefix != base+"2026/11/23/request-1" || !out.Notified || a.Now().Day() != 24 || out.AsOf.Day() != 23 {
 		t.Errorf("%+v at %s", out, a.Now())
 	}
@@ -828,7 +830,7 @@ func TestAuditRequestID(t *testing.T) {
 		t.Errorf("stored %q", a.Stored())
 	}
 	a.Advance(time.Minute)
-	other := mustAudit(t, a, iamkeys.AuditInput{}, func(_ *iamkeystest.Process, o *iamkeys.Audit) {
+	other := mustAudit(t, a, audit.Input{}, func(_ *iamkeystest.Process, o *audit.Audit) {
 		o.RequestID = func(context.Context) string { return "request-2" }
 	})
 	if other.Report.Prefix != base+"2026/11/24/request-2" || other.Open != len(companyFindings) {
@@ -844,11 +846,11 @@ func TestAuditAsOf(t *testing.T) {
 	said := latest(t, a)
 	a.Advance(90 * time.Minute)
 	before := a.Objects()[base+"latest.json"]
-	var emitted []iamkeys.Metric
-	in := iamkeys.AuditInput{AsOf: &first.AsOf}
-	out := mustAudit(t, a, in, func(p *iamkeystest.Process, o *iamkeys.Audit) {
-		o.Notify = iamkeys.NotifyAlways // of scheduled runs
-		o.Emit = func(m []iamkeys.Metric) { emitted = append(emitted, m...) }
+	var emitted []audit.Metric
+	in := audit.Input{AsOf: &first.AsOf}
+	out := mustAudit(t, a, in, func(p *iamkeystest.Process, o *audit.Audit) {
+		o.Notify = audit.NotifyAlways // of scheduled runs
+		o.Emit = func(m []audit.Metric) { emitted = append(emitted, m...) }
 		p.Fault = func(n int, action string) iamkeystest.Fault {
 			if n > 2 && action == "s3:GetObject" { // two to look for the run; not for latest.json
 				return iamkeystest.Refused
@@ -860,7 +862,7 @@ func TestAuditAsOf(t *testing.T) {
 	equal(t, whats(again.Findings), whats(said.Findings))
 	equal(t, whats(again.Exempt), whats(said.Exempt))
 	for _, f := range again.Findings {
-		if f.State != iamkeys.Open || f.FirstSeen != nil {
+		if f.State != audit.Open || f.FirstSeen != nil {
 			t.Errorf("%s is %s since %v", what(f), f.State, f.FirstSeen)
 		}
 	}
@@ -869,18 +871,18 @@ func TestAuditAsOf(t *testing.T) {
 	}
 	// in a hundred days
 	future := first.AsOf.Add(100 * day)
-	out = mustAudit(t, a, iamkeys.AuditInput{AsOf: &future}, func(_ *iamkeystest.Process, o *iamkeys.Audit) {
+	out = mustAudit(t, a, audit.Input{AsOf: &future}, func(_ *iamkeystest.Process, o *audit.Audit) {
 		o.RequestID = func(context.Context) string { return "request-2" }
 	})
-	if out.Rules[iamkeys.Overdue] < 8 || out.Exempt != 0 {
+	if out.Rules[audit.Overdue] < 8 || out.Exempt != 0 {
 		t.Errorf("%+v", out.Summary)
 	}
 	// asked to tell
-	in.Notify = iamkeys.NotifyAlways
-	other := func(_ *iamkeystest.Process, o *iamkeys.Audit) {
+	in.Notify = audit.NotifyAlways
+	other := func(_ *iamkeystest.Process, o *audit.Audit) {
 		o.RequestID = func(context.Context) string { return "request-3" }
 	}
-	_, err, _ := audit(a, in, other, func(p *iamkeystest.Process, _ *iamkeys.Audit) { p.Fault = refuse("sns:Publish") })
+	_, err, _ := runAudit(a, in, other, func(p *iamkeystest.Process, _ *audit.Audit) { p.Fault = refuse("sns:Publish") })
 	if iamkeys.CodeOf(err) != iamkeys.NotifyFailed {
 		t.Error(err)
 	}
@@ -894,43 +896,43 @@ func TestAuditAsOf(t *testing.T) {
 
 // TestAuditNotify: when a report is sent, by mode, and that input goes before parameter.
 func TestAuditNotify(t *testing.T) {
-	const always, findings, changes, never = iamkeys.NotifyAlways, iamkeys.NotifyFindings, iamkeys.NotifyChanges, iamkeys.NotifyNever
-	modes := []iamkeys.NotifyMode{always, findings, changes, never}
+	const always, findings, changes, never = audit.NotifyAlways, audit.NotifyFindings, audit.NotifyChanges, audit.NotifyNever
+	modes := []audit.NotifyMode{always, findings, changes, never}
 	clean := func() *iamkeystest.Account {
 		a := iamkeystest.NewAccount()
 		a.AddUser("alice")
 		a.UsedAgo(a.AddKey("alice", day), 0, "s3", "")
 		return a
 	}
-	blind := func(p *iamkeystest.Process, _ *iamkeys.Audit) {
+	blind := func(p *iamkeystest.Process, _ *audit.Audit) {
 		p.Fault = refuse("iam:GenerateCredentialReport", "iam:GetAccountSummary")
 	}
-	quietly := func(_ *iamkeystest.Process, o *iamkeys.Audit) { o.Notify = never }
+	quietly := func(_ *iamkeystest.Process, o *audit.Audit) { o.Notify = never }
 	for name, test := range map[string]struct {
 		account func() *iamkeystest.Account
-		arrange func(*iamkeystest.Process, *iamkeys.Audit)
-		sends   []iamkeys.NotifyMode
+		arrange func(*iamkeystest.Process, *audit.Audit)
+		sends   []audit.NotifyMode
 	}{
-		"new findings":         {company, nil, []iamkeys.NotifyMode{always, findings, changes}},
-		"nothing":              {clean, nil, []iamkeys.NotifyMode{always}},
-		"no users":             {iamkeystest.NewAccount, nil, []iamkeys.NotifyMode{always}},
-		"incomplete":           {clean, blind, []iamkeys.NotifyMode{always, findings, changes}},
-		"incomplete as before": {func() *iamkeystest.Account { a := clean(); mustAudit(t, a, event(a), quietly, blind); return a }, blind, []iamkeys.NotifyMode{always, findings, changes}},
-		"nothing changed":      {func() *iamkeystest.Account { a := company(); mustAudit(t, a, event(a), quietly); return a }, nil, []iamkeys.NotifyMode{always, findings}},
+		"new findings":         {company, nil, []audit.NotifyMode{always, findings, changes}},
+		"nothing":              {clean, nil, []audit.NotifyMode{always}},
+		"no users":             {iamkeystest.NewAccount, nil, []audit.NotifyMode{always}},
+		"incomplete":           {clean, blind, []audit.NotifyMode{always, findings, changes}},
+		"incomplete as before": {func() *iamkeystest.Account { a := clean(); mustAudit(t, a, event(a), quietly, blind); return a }, blind, []audit.NotifyMode{always, findings, changes}},
+		"nothing changed":      {func() *iamkeystest.Account { a := company(); mustAudit(t, a, event(a), quietly); return a }, nil, []audit.NotifyMode{always, findings}},
 		"resolved": {func() *iamkeystest.Account {
 			a := clean()
 			id := a.AddKey("alice", 100*day)
 			mustAudit(t, a, event(a), quietly)
 			a.DeleteKey("alice", id)
 			return a
-		}, nil, []iamkeys.NotifyMode{always, changes}},
+		}, nil, []audit.NotifyMode{always, changes}},
 		"only exempt": {func() *iamkeystest.Account {
 			a := company()
 			for _, name := range []string{"Bob", "carol", "dave,d", "frank", "grace", "heidi"} {
 				a.RemoveUser(name)
 			}
 			return a
-		}, nil, []iamkeys.NotifyMode{always}},
+		}, nil, []audit.NotifyMode{always}},
 	} {
 		for _, mode := range modes {
 			for _, asInput := range []bool{false, true} {
@@ -940,7 +942,7 @@ func TestAuditNotify(t *testing.T) {
 				if asInput {
 					in.Notify = mode
 				}
-				out := mustAudit(t, a, in, func(p *iamkeystest.Process, o *iamkeys.Audit) {
+				out := mustAudit(t, a, in, func(p *iamkeystest.Process, o *audit.Audit) {
 					if test.arrange != nil {
 						test.arrange(p, o)
 					}
@@ -987,8 +989,8 @@ func TestAuditSubject(t *testing.T) {
 		a := iamkeystest.NewAccount()
 		blind := account(a)
 		in := event(a)
-		in.Notify = iamkeys.NotifyAlways
-		mustAudit(t, a, in, func(p *iamkeystest.Process, _ *iamkeys.Audit) { p.Fault = refuse(blind...) })
+		in.Notify = audit.NotifyAlways
+		mustAudit(t, a, in, func(p *iamkeystest.Process, _ *audit.Audit) { p.Fault = refuse(blind...) })
 		if got := strings.TrimPrefix(a.Messages()[0].Subject, "IAM access keys 123456789012: "); !strings.HasPrefix(got, strings.TrimSuffix(want, "...")) {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -1001,21 +1003,21 @@ func TestAuditNobodyExamined(t *testing.T) {
 	a := company()
 	in := event(a)
 	var emitted []string
-	arrange := func(p *iamkeystest.Process, o *iamkeys.Audit) {
+	arrange := func(p *iamkeystest.Process, o *audit.Audit) {
 		p.Fault = refuse("iam:GetCredentialReport", "iam:ListAccessKeys")
-		o.Emit = func(m []iamkeys.Metric) {
+		o.Emit = func(m []audit.Metric) {
 			for _, m := range m {
 				emitted = append(emitted, m.Name)
 			}
 		}
 	}
 	for range 2 {
-		if _, err, _ := audit(a, in, arrange); iamkeys.CodeOf(err) != iamkeys.InventoryUnavailable {
+		if _, err, _ := runAudit(a, in, arrange); iamkeys.CodeOf(err) != iamkeys.InventoryUnavailable {
 			t.Error(err)
 		}
 	}
 	r := latest(t, a)
-	if len(a.Messages()) != 1 || r.Summary.Coverage != (iamkeys.Coverage{Users: 8}) || r.Summary.Rules[iamkeys.Unexamined] != 8 {
+	if len(a.Messages()) != 1 || r.Summary.Coverage != (audit.Coverage{Users: 8}) || r.Summary.Rules[audit.Unexamined] != 8 {
 		t.Errorf("%d messages, coverage %+v", len(a.Messages()), r.Summary.Coverage)
 	}
 	if slices.Contains(emitted, "AuditCompleted") || !slices.Contains(emitted, "NotExamined") {
@@ -1052,11 +1054,11 @@ func TestAuditTimeRunsOut(t *testing.T) {
 			if c.Complete || c.Users != 400 || c.UsersExamined == 0 || c.UsersExamined == 400 || !out.Notified || latest(t, a).Summary.RunID != out.RunID {
 				t.Errorf("%d s: %+v", seconds, out)
 			}
-			if got := out.Rules[iamkeys.Overdue]; got != 400 {
+			if got := out.Rules[audit.Overdue]; got != 400 {
 				t.Errorf("%d s: %d overdue, want all 400: the credential report knows them", seconds, got)
 			}
 			for _, f := range latest(t, a).Findings {
-				if f.Rule == iamkeys.Unexamined && !strings.Contains(f.Remedy, "time ran out") {
+				if f.Rule == audit.Unexamined && !strings.Contains(f.Remedy, "time ran out") {
 					t.Fatal(f.Remedy)
 				}
 			}
@@ -1089,7 +1091,7 @@ func TestAuditCalls(t *testing.T) {
 		var calls float64
 		p := a.Start()
 		o := auditor(p)
-		o.Emit = func(m []iamkeys.Metric) {
+		o.Emit = func(m []audit.Metric) {
 			for _, m := range m {
 				if m.Name == "ApiCalls" {
 					calls = m.Value
@@ -1100,7 +1102,7 @@ func TestAuditCalls(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out.Coverage.Users != users || out.Coverage.KeysExamined != 2*users || !out.Coverage.Complete || out.Rules[iamkeys.Overdue] != flagged {
+		if out.Coverage.Users != users || out.Coverage.KeysExamined != 2*users || !out.Coverage.Complete || out.Rules[audit.Overdue] != flagged {
 			t.Errorf("%d users: %+v", users, out.Summary)
 		}
 		made := p.IAMCalls()
@@ -1138,15 +1140,12 @@ func TestAuditSize(t *testing.T) {
 				a.AddKey(name, 99*day)
 			}
 			built := 0
-			out := mustAudit(t, a, event(a), func(_ *iamkeystest.Process, o *iamkeys.Audit) {
-				o.Render.Text = func(r iamkeys.Report, where string, limit int) []byte {
-					if limit == 0 { // to be stored
-						return nil
-					}
+			out := mustAudit(t, a, event(a), func(_ *iamkeystest.Process, o *audit.Audit) {
+				o.Message = notice.Report(func(r audit.Report, where string, limit int) []byte {
 					built++
 					return render.Text(r, where, limit)
-				}
-				o.Notify = iamkeys.NotifyAlways
+				})
+				o.Notify = audit.NotifyAlways
 			})
 			m := a.Messages()[0]
 			size := len(m.Body())
@@ -1189,18 +1188,18 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 		for _, name := range names {
 			a.AddUser(name)
 		}
-		var events []iamkeys.AuditInput
-		var prev *iamkeys.Report
-		before := map[string]*iamkeys.Report{} // run → the latest report when the run was stored
-		place := func(f iamkeys.Finding) string {
+		var events []audit.Input
+		var prev *audit.Report
+		before := map[string]*audit.Report{} // run → the latest report when the run was stored
+		place := func(f audit.Finding) string {
 			s := fmt.Sprintf("%s %s", f.Rule, f.UserName)
 			if f.CreateDate != nil {
 				s += f.CreateDate.Format(" 2006-01-02T15:04:05")
 			}
 			return s
 		}
-		places := func(findings []iamkeys.Finding) map[string]iamkeys.Finding {
-			m := map[string]iamkeys.Finding{}
+		places := func(findings []audit.Finding) map[string]audit.Finding {
+			m := map[string]audit.Finding{}
 			for _, f := range findings {
 				if _, twice := m[place(f)]; twice {
 					rt.Errorf("%s stands twice", place(f))
@@ -1244,12 +1243,12 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 				in = rapid.SampledFrom(events).Draw(rt, "event")
 			}
 			events = append(events, in)
-			in.Inventory = rapid.SampledFrom([]iamkeys.Source{iamkeys.FromCredentialReport, iamkeys.FromLive}).Draw(rt, "inventory")
+			in.Inventory = rapid.SampledFrom([]audit.Source{audit.FromCredentialReport, audit.FromLive}).Draw(rt, "inventory")
 			a.CredentialReport.NoRoot = rapid.Bool().Draw(rt, "no root row")
 			fault, at := rapid.SampledFrom(append(iamkeystest.Faults, iamkeystest.None)).Draw(rt, "fault"), rapid.IntRange(1, 25).Draw(rt, "at call")
-			truth, _ := examined(rt, a.Start(), iamkeys.FromLive)
+			truth, _ := examined(rt, a.Start(), audit.FromLive)
 			began := a.Now()
-			_, _, _ = audit(a, in, func(p *iamkeystest.Process, o *iamkeys.Audit) {
+			_, _, _ = runAudit(a, in, func(p *iamkeystest.Process, o *audit.Audit) {
 				p.Fault = func(n int, _ string) iamkeystest.Fault {
 					if n == at {
 						return fault
@@ -1267,14 +1266,14 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 			if !ok {
 				continue
 			}
-			var now iamkeys.Report
+			var now audit.Report
 			if err := json.Unmarshal(o.Content, &now); err != nil {
 				rt.Fatal(err)
 			}
 			if prev != nil && now.Summary.RunID == prev.Summary.RunID && now.Summary.AsOf.Equal(prev.Summary.AsOf) {
 				continue
 			}
-			was, exempted := map[string]iamkeys.Finding{}, map[string]iamkeys.Finding{}
+			was, exempted := map[string]audit.Finding{}, map[string]audit.Finding{}
 			if prev != nil && now.Summary.AsOf.Before(prev.Summary.AsOf) {
 				rt.Errorf("latest is as of %s, it was as of %s", now.Summary.AsOf, prev.Summary.AsOf)
 			}
@@ -1290,7 +1289,7 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 			for at, f := range is {
 				old, counted := was[at]
 				spared, wasExempt := exempted[at]
-				if (f.State == iamkeys.Open) != counted || (f.State == iamkeys.New) == counted {
+				if (f.State == audit.Open) != counted || (f.State == audit.New) == counted {
 					rt.Errorf("%s is %s, was there before: %v", at, f.State, counted)
 				}
 				if counted && !f.FirstSeen.Equal(*old.FirstSeen) || wasExempt && !counted && !f.FirstSeen.Equal(*spared.FirstSeen) || !counted && !wasExempt && !f.FirstSeen.Equal(now.Summary.AsOf) {

@@ -1,4 +1,4 @@
-package iamkeys_test
+package audit_test
 
 import (
 	"fmt"
@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-func nominator(p *iamkeystest.Process) iamkeys.Due {
-	return iamkeys.Due{
-		Inventory:     iamkeys.TakeInventory{IAM: p, ReportWait: 5 * time.Minute, Now: p.Now, Sleep: p.Sleep, Log: quiet},
+func nominator(p *iamkeystest.Process) audit.Due {
+	return audit.Due{
+		Inventory:     audit.TakeInventory{IAM: p, ReportWait: 5 * time.Minute, Now: p.Now, Sleep: p.Sleep, Log: quiet},
 		StepFunctions: p, Secrets: iamkeys.SecretNames{Prefix: "iamkeys/"}, UserPath: "/", OwnerTag: "owner",
 		UnusedDays: 45, RotateAgeDays: 80, MaxRotations: 5, Now: p.Now,
 	}
@@ -33,7 +34,7 @@ func TestDue(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		setup func(a *iamkeystest.Account)
-		want  iamkeys.SkipReason // "due" for nominated, "" for neither
+		want  audit.SkipReason // "due" for nominated, "" for neither
 	}{
 		{"old enough", func(a *iamkeystest.Account) { optedInUser(a, user, 80*day+time.Second) }, "due"},
 		{"just not old enough", func(a *iamkeystest.Account) { optedInUser(a, user, 80*day) }, ""},
@@ -50,52 +51,52 @@ func TestDue(t *testing.T) {
 		}, ""},
 		{"exempt", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:exempt-until", until), tag("iamkeys:exempt-reason", "appliance"))
-		}, iamkeys.SkipExempt},
+		}, audit.SkipExempt},
 		{"an exemption without a reason does not protect", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:exempt-until", until))
 		}, "due"},
 		{"unused", func(a *iamkeystest.Account) {
 			a.UsedAgo(optedInUser(a, user, 85*day), 45*day, "s3", "")
-		}, iamkeys.SkipUnused},
+		}, audit.SkipUnused},
 		{"used a second short of unused", func(a *iamkeystest.Account) {
 			a.UsedAgo(optedInUser(a, user, 85*day), 45*day-time.Second, "s3", "")
 		}, "due"},
 		{"two Active keys", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day)
 			a.AddKey(user, day)
-		}, iamkeys.SkipNoSlot},
+		}, audit.SkipNoSlot},
 		{"an Inactive second key", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day)
 			a.SetStatus(user, a.AddKey(user, day), iamkeys.Inactive)
-		}, iamkeys.SkipNoSlot},
+		}, audit.SkipNoSlot},
 		{"protected", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:protect", "True"))
-		}, iamkeys.SkipProtected},
+		}, audit.SkipProtected},
 		{"not protected", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:protect", "false"))
 		}, "due"},
 		{"a secret outside the prefix", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:secret", "elsewhere/x"))
-		}, iamkeys.SkipSecret},
+		}, audit.SkipSecret},
 		{"rotating", func(a *iamkeystest.Account) {
 			a.SetExecution(optedInUser(a, user, 85*day), "RUNNING")
-		}, iamkeys.SkipRotating},
+		}, audit.SkipRotating},
 		{"rotating, both keys Active", func(a *iamkeystest.Account) {
 			a.SetExecution(optedInUser(a, user, 85*day), "RUNNING")
 			a.AddKey(user, day)
-		}, iamkeys.SkipRotating},
+		}, audit.SkipRotating},
 		{"failed", func(a *iamkeystest.Account) {
 			a.SetExecution(optedInUser(a, user, 85*day), "TIMED_OUT")
-		}, iamkeys.SkipFailed},
+		}, audit.SkipFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := iamkeystest.NewAccount()
 			c.setup(a)
-			out, err := nominator(a.Start()).Run(t.Context(), iamkeys.DueInput{})
+			out, err := nominator(a.Start()).Run(t.Context(), audit.DueInput{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := iamkeys.SkipReason("")
+			got := audit.SkipReason("")
 			if len(out.Rotations) > 0 {
 				got = "due"
 			} else if len(out.Skipped) > 0 {
@@ -118,12 +119,12 @@ func TestDueLimit(t *testing.T) {
 		optedInUser(a, fmt.Sprintf("ci-%03d", i), time.Duration(100+i)*day, iamkeys.Tag{Key: "owner", Value: "team-ci"})
 	}
 	for limit, want := range map[int]int{0: 5, 7: 7} {
-		in := iamkeys.DueInput{}
+		in := audit.DueInput{}
 		if limit > 0 {
 			in.Limit = &limit
 		}
 		out, err := nominator(a.Start()).Run(t.Context(), in)
-		if err != nil || len(out.Rotations) != want || len(out.Skipped) != 100 || out.SkippedCounts[iamkeys.SkipLimit] != 130-want {
+		if err != nil || len(out.Rotations) != want || len(out.Skipped) != 100 || out.SkippedCounts[audit.SkipLimit] != 130-want {
 			t.Fatalf("got %d rotations, %d skipped, counts %v, %v", len(out.Rotations), len(out.Skipped), out.SkippedCounts, err)
 		}
 		if r := out.Rotations[0]; r.UserName != "ci-129" || r.AgeDays != 229 || r.SecretID != "iamkeys/ci-129/access-key" || *r.Owner != "team-ci" || r.AccessKeyID == "" {
@@ -131,7 +132,7 @@ func TestDueLimit(t *testing.T) {
 		}
 	}
 	for _, limit := range []int{0, 41} {
-		wantCode(t, iamkeys.DueInput{Limit: &limit}.Validate(), iamkeys.InvalidInput)
+		wantCode(t, audit.DueInput{Limit: &limit}.Validate(), iamkeys.InvalidInput)
 	}
 }
 
@@ -153,11 +154,11 @@ func TestDueUnderFaults(t *testing.T) {
 				}
 				return iamkeystest.None
 			}
-			out, err := nominator(p).Run(t.Context(), iamkeys.DueInput{})
+			out, err := nominator(p).Run(t.Context(), audit.DueInput{})
 			if err != nil {
 				continue
 			}
-			i := slices.IndexFunc(out.Rotations, func(r iamkeys.DueRotation) bool { return r.AccessKeyID != due })
+			i := slices.IndexFunc(out.Rotations, func(r audit.DueRotation) bool { return r.AccessKeyID != due })
 			if i >= 0 {
 				t.Errorf("call %d %s: nominated %+v", n, fault, out.Rotations[i])
 			}

@@ -1,4 +1,4 @@
-package iamkeys
+package audit
 
 import (
 	"bytes"
@@ -7,13 +7,15 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+
+	"iamkeys/pkg/iamkeys"
 )
 
 // readyIAM is IAM that has its answers ready.
 type readyIAM struct {
 	content []byte
-	users   []User
-	keys    map[string][]AccessKey
+	users   []iamkeys.User
+	keys    map[string][]iamkeys.AccessKey
 }
 
 func (i readyIAM) GenerateCredentialReport(context.Context) (bool, error) { return true, nil }
@@ -22,23 +24,23 @@ func (i readyIAM) GetCredentialReport(context.Context) ([]byte, time.Time, error
 	return i.content, now, nil
 }
 
-func (i readyIAM) GetAccountAuthorizationDetails(context.Context) ([]User, error) {
+func (i readyIAM) GetAccountAuthorizationDetails(context.Context) ([]iamkeys.User, error) {
 	return i.users, nil
 }
 
 func (i readyIAM) GetAccountSummary(context.Context) (bool, error) { return false, nil }
 
-func (i readyIAM) ListAccessKeys(_ context.Context, userName string) ([]AccessKey, error) {
+func (i readyIAM) ListAccessKeys(_ context.Context, userName string) ([]iamkeys.AccessKey, error) {
 	return i.keys[userName], nil
 }
 
-func (i readyIAM) GetAccessKeyLastUsed(context.Context, string) (LastUsed, error) {
-	return LastUsed{}, refuse(AccessDenied, "the credential report says it")
+func (i readyIAM) GetAccessKeyLastUsed(context.Context, string) (iamkeys.LastUsed, error) {
+	return iamkeys.LastUsed{}, iamkeys.Refuse(iamkeys.AccessDenied, "the credential report says it")
 }
 
 // crowded has that many users with two keys each, 50 of which are overdue.
 func crowded(users int) readyIAM {
-	i := readyIAM{keys: map[string][]AccessKey{}}
+	i := readyIAM{keys: map[string][]iamkeys.AccessKey{}}
 	var b bytes.Buffer
 	b.WriteString("user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,password_next_rotation,mfa_active," +
 		"access_key_1_active,access_key_1_last_rotated,access_key_1_last_used_date,access_key_1_last_used_region,access_key_1_last_used_service," +
@@ -47,7 +49,7 @@ func crowded(users int) readyIAM {
 	stamp := func(t time.Time) string { return t.Format(time.RFC3339) }
 	for n := range users {
 		name := fmt.Sprintf("user-%05d", n)
-		u := User{UserName: name, ARN: "arn:aws:iam::123456789012:user/" + name, CreateDate: now.AddDate(-2, 0, 0), Tags: []Tag{{"team", "x"}, {"owner", "team@example.com"}}}
+		u := iamkeys.User{UserName: name, ARN: "arn:aws:iam::123456789012:user/" + name, CreateDate: now.AddDate(-2, 0, 0), Tags: []iamkeys.Tag{{Key: "team", Value: "x"}, {Key: "owner", Value: "team@example.com"}}}
 		old, young := now.AddDate(0, 0, -n%60-10), now.AddDate(0, 0, -5)
 		if n < 50 {
 			old = now.AddDate(0, 0, -200)
@@ -55,7 +57,10 @@ func crowded(users int) readyIAM {
 		fmt.Fprintf(&b, "\n%s,%s,%s,false,N/A,N/A,N/A,false,true,%s,%s,N/A,s3,true,%s,%s,eu-west-1,ec2,false,N/A,false,N/A", name, u.ARN, stamp(u.CreateDate),
 			stamp(old), stamp(now.AddDate(0, 0, -1)), stamp(young), stamp(now.AddDate(0, 0, -2)))
 		i.users = append(i.users, u)
-		i.keys[name] = []AccessKey{{name, fmt.Sprintf("AKIAIAMKEYS%09d", 2*n), Active, old}, {name, fmt.Sprintf("AKIAIAMKEYS%09d", 2*n+1), Active, young}}
+		i.keys[name] = []iamkeys.AccessKey{
+			{UserName: name, AccessKeyID: fmt.Sprintf("AKIAIAMKEYS%09d", 2*n), Status: iamkeys.Active, CreateDate: old},
+			{UserName: name, AccessKeyID: fmt.Sprintf("AKIAIAMKEYS%09d", 2*n+1), Status: iamkeys.Active, CreateDate: young},
+		}
 	}
 	i.content = b.Bytes()
 	return i

@@ -1,0 +1,196 @@
+package notice_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys/iamkeystest"
+	"iamkeys/pkg/iamkeys/notice"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const (
+	user   = "ci-deploy"
+	secret = "iamkeys/ci-deploy/access-key"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func wantCode(t *testing.T, err error, want iamkeys.Code) {
+	t.Helper()
+	if got := iamkeys.CodeOf(err); got != want {
+		t.Errorf("got %v, want code %q", err, want)
+	}
+}
+
+// golden compares with the file, or writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run with -update to accept):\n%s", path, got)
+	}
+}
+
+func notifier(p *iamkeystest.Process) notice.Notify {
+	return notice.Notify{SNS: p, Now: p.Now, Log: quiet}
+}
+
+// rotation gives one that is about to take the step.
+func rotation(start iamkeys.Start) *iamkeys.Rotation {
+	r := &iamkeys.Rotation{
+		UserName: user, AccessKeyID: new("AKIAIAMKEYSTEST00001"), SecretID: new(secret), Owner: new("team-ci"),
+		QuietHours: 168, PollSeconds: 21600, Polls: 120, RemindAtPoll: 60, SoakSeconds: 2592000,
+	}
+	if start != "" {
+		r.Start = &start
+	}
+	if start == iamkeys.StartDeactivate || start == iamkeys.StartSoak {
+		r.NewAccessKeyID, r.SecretARN = new("AKIAIAMKEYSTEST00002"), new("arn:aws:secretsmanager:eu-west-1:123456789012:secret:iamkeys/ci-deploy/access-key-AbCdEf")
+	}
+	return r
+}
+
+// TestNotices holds every notice to its golden text.
+func TestNotices(t *testing.T) {
+	caused := func(name, message string) *notice.StepError {
+		cause, _ := json.Marshal(map[string]string{"errorMessage": message, "errorType": name})
+		return &notice.StepError{Name: name, Message: string(cause)}
+	}
+	due := &audit.DueOutput{
+		Rotations: []audit.DueRotation{
+			{UserName: "ci-deploy", AccessKeyID: "AKIAIAMKEYSTEST00001", SecretID: "iamkeys/ci-deploy/access-key", AgeDays: 97, Owner: new("team-ci")},
+			{UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", SecretID: "iamkeys/mailer/access-key", AgeDays: 81},
+		},
+		Skipped:       []audit.SkippedUser{{UserName: "appliance", Reason: audit.SkipExempt}, {UserName: "old-partner", Reason: audit.SkipUnused}},
+		SkippedCounts: map[audit.SkipReason]int{audit.SkipExempt: 1, audit.SkipUnused: 1},
+		Coverage:      audit.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
+	}
+	inUse := "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, created 2026-08-01T09:00:00Z: idle for 1 h, less than the quiet window of 168 h."
+	short := *rotation(iamkeys.StartDeactivate)
+	short.QuietHours = 360 // as long as what is left after the reminder
+	for name, in := range map[string]notice.Input{
+		"ready":                   {Stage: notice.StageReady, Rotation: rotation(iamkeys.StartDeactivate)},
+		"reminder-in-use":         {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"reminder-not-adopted":    {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"reminder-error":          {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-error-earlier":  {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse), EarlierError: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-short":          {Stage: notice.StageReminder, Rotation: &short, Error: caused("KeyInUse", inUse), EarlierError: caused("KeyInUse", inUse)},
+		"off-error-earlier":       {Stage: notice.StageOff, Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
+		"off":                     {Stage: notice.StageOff, Rotation: rotation(iamkeys.StartSoak)},
+		"done":                    {Stage: notice.StageDone, Rotation: rotation(iamkeys.StartSoak)},
+		"failed-plan":             {Stage: notice.StageFailed, Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
+		"failed-create":           {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
+		"failed-create-orphan":    {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
+		"failed-create-died":      {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: &notice.StepError{Name: "States.Timeout"}},
+		"failed-in-use":           {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"failed-not-adopted":      {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"failed-wait-replaced":    {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-rolled-back": {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
+		"failed-soak-replaced":    {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-user-gone":   {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-soak":             {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
+		"planned":                 {Stage: notice.StagePlanned, Due: due},
+		"started":                 {Stage: notice.StageStarted, Due: due},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := in.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			a := iamkeystest.NewAccount()
+			out, err := notifier(a.Start()).Run(t.Context(), in)
+			if err != nil || out.MessageID == nil || len(a.Messages()) != 1 {
+				t.Fatalf("got %+v, %v, messages %v", out, err, a.Messages())
+			}
+			m := a.Messages()[0]
+			var attributes strings.Builder
+			for _, at := range m.Attributes {
+				fmt.Fprintf(&attributes, "%s=%s\n", at.Name, at.Value)
+			}
+			golden(t, "notice-"+name+".txt", fmt.Sprintf("Subject: %s\n%s\n%s\n%s\n", m.Subject, attributes.String(), m.Text, m.JSON))
+			for line := range strings.Lines(m.Text) {
+				if len(line) > 73 && len(strings.Fields(line)) > 4 {
+					t.Errorf("%d columns: %s", len(line), line)
+				}
+			}
+		})
+	}
+}
+
+func TestNotify(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	out, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StagePlanned, Due: &audit.DueOutput{}})
+	if err != nil || out.MessageID != nil || len(a.Messages()) > 0 {
+		t.Errorf("nothing due: got %+v, %v and the messages %v", out, err, a.Messages())
+	}
+
+	p := a.Start()
+	p.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Refused }
+	_, err = notifier(p).Run(t.Context(), notice.Input{Stage: notice.StageReady, Rotation: rotation(iamkeys.StartDeactivate)})
+	wantCode(t, err, iamkeys.NotifyFailed)
+
+	hostile := rotation(iamkeys.StartDeactivate)
+	injected := "a\r\nBcc: everybody\x1b[2J\u202e"
+	hostile.Owner, hostile.AccessKeyID, hostile.SecretID = new(injected+strings.Repeat("é", 300)), &injected, &injected
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StageReady, Rotation: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StagePlanned, Due: &audit.DueOutput{
+		Rotations: []audit.DueRotation{{UserName: injected, AccessKeyID: injected, SecretID: injected, Owner: &injected}},
+		Skipped:   []audit.SkippedUser{{UserName: injected, Reason: audit.SkipReason(injected)}}, SkippedCounts: map[audit.SkipReason]int{audit.SkipReason(injected): 1},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range a.Messages() {
+		if strings.ContainsAny(m.Text+m.Subject, "\r\x1b\u202e") || strings.Contains(m.Text, "\nBcc") {
+			t.Errorf("hostile text comes through: %q", m.Text)
+		}
+	}
+	m := a.Messages()[0]
+	for _, at := range m.Attributes {
+		if len(at.Value) > 256 || strings.ContainsAny(at.Value, "\r\n\x1b") {
+			t.Errorf("attribute %s is %q", at.Name, at.Value)
+		}
+	}
+
+	endless := &notice.StepError{Name: "Internal", Message: strings.Repeat("\x00é", 200_000)}
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StageFailed, Rotation: hostile, Error: endless, EarlierError: &notice.StepError{Name: "KeyInUse", Message: endless.Message}}); err != nil {
+		t.Fatal(err)
+	}
+	if m := a.Messages()[2]; len(m.Body()) > 200_000 {
+		t.Errorf("%d bytes", len(m.Body()))
+	}
+
+	for _, in := range []notice.Input{
+		{Stage: notice.StageReady, Rotation: &iamkeys.Rotation{UserName: user}}, {Stage: notice.StagePlanned, Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
+		{}, {Stage: "soon"}, {Stage: notice.StageReady}, {Stage: notice.StagePlanned}, {Stage: notice.StageReady, Rotation: &iamkeys.Rotation{}},
+		{Stage: notice.StagePlanned, Due: &audit.DueOutput{}, Rotation: hostile}, {Stage: notice.StageReady, Due: &audit.DueOutput{}, Rotation: hostile},
+	} {
+		if err := in.Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput {
+			t.Errorf("%+v: got %v, want InvalidInput", in, err)
+		}
+		var e *iamkeys.Error
+		if errors.As(in.Validate(), &e) && e.Message == "" {
+			t.Errorf("%+v: no message", in)
+		}
+	}
+}

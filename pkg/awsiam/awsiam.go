@@ -35,13 +35,13 @@ type client interface {
 }
 
 var (
-	_ client                = (*iam.Client)(nil)
-	_ iamkeys.ListIAM       = (*IAM)(nil)
-	_ iamkeys.LastUsedIAM   = (*IAM)(nil)
-	_ iamkeys.DeactivateIAM = (*IAM)(nil)
-	_ iamkeys.ActivateIAM   = (*IAM)(nil)
-	_ iamkeys.DeleteIAM     = (*IAM)(nil)
-	_ iamkeys.CreateIAM     = (*IAM)(nil)
+	_ client                 = (*iam.Client)(nil)
+	_ iamkeys.ListAccessKeys = (*IAM)(nil)
+	_ iamkeys.LastUsedIAM    = (*IAM)(nil)
+	_ iamkeys.DeactivateIAM  = (*IAM)(nil)
+	_ iamkeys.ActivateIAM    = (*IAM)(nil)
+	_ iamkeys.DeleteIAM      = (*IAM)(nil)
+	_ iamkeys.CreateIAM      = (*IAM)(nil)
 )
 
 // IAM implements the core's ports to IAM. Its errors are [iamkeys.Error].

@@ -26,9 +26,9 @@ type client interface {
 }
 
 var (
-	_ client                         = (*secretsmanager.Client)(nil)
-	_ iamkeys.DescribeSecretsManager = (*SecretsManager)(nil)
-	_ iamkeys.CreateSecretsManager   = (*SecretsManager)(nil)
+	_ client                       = (*secretsmanager.Client)(nil)
+	_ iamkeys.DescribeSecret       = (*SecretsManager)(nil)
+	_ iamkeys.CreateSecretsManager = (*SecretsManager)(nil)
 )
 
 // SecretsManager implements the core's ports to Secrets Manager. Its errors are [iamkeys.Error].

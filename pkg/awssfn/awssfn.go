@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"iamkeys/pkg/awserr"
-	"iamkeys/pkg/iamkeys/audit"
+	"iamkeys/pkg/iamkeys"
 )
 
 // client is what of the SDK's client is used.
@@ -18,8 +18,8 @@ type client interface {
 }
 
 var (
-	_ client                 = (*sfn.Client)(nil)
-	_ audit.DueStepFunctions = (*StepFunctions)(nil)
+	_ client                    = (*sfn.Client)(nil)
+	_ iamkeys.DescribeExecution = (*StepFunctions)(nil)
 )
 
 // StepFunctions implements the core's port to Step Functions, on one state

@@ -18,8 +18,8 @@ type client interface {
 }
 
 var (
-	_ client                  = (*sns.Client)(nil)
-	_ iamkeys.NotificationSNS = (*SNS)(nil)
+	_ client          = (*sns.Client)(nil)
+	_ iamkeys.Publish = (*SNS)(nil)
 )
 
 // SNS implements the core's port to SNS, on one topic. Its errors are [iamkeys.Error].

@@ -17,8 +17,8 @@ type client interface {
 }
 
 var (
-	_ client            = (*sts.Client)(nil)
-	_ iamkeys.CreateSTS = (*STS)(nil)
+	_ client                    = (*sts.Client)(nil)
+	_ iamkeys.GetCallerIdentity = (*STS)(nil)
 )
 
 // STS implements the core's port to STS, in the configuration's Region. Its errors are [iamkeys.Error].

@@ -7,8 +7,8 @@ import (
 
 // ActivateIAM is what [Activate] asks of IAM.
 type ActivateIAM interface {
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	UpdateAccessKey(ctx context.Context, userName, accessKeyID string, status Status) error
+	ListAccessKeys
+	UpdateAccessKey
 }
 
 // Activate switches an access key on again: the way back from [Deactivate]. It

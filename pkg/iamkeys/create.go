@@ -13,30 +13,16 @@ import (
 // CreateIAM is what [Create] asks of IAM.
 type CreateIAM interface {
 	PlanIAM
-	// CreateAccessKey makes a key, in one attempt: it has no idempotency token,
-	// so a retry could make a second one.
-	CreateAccessKey(ctx context.Context, userName string) (Credentials, error)
-	DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error
+	CreateAccessKey
+	DeleteAccessKey
 }
 
 // CreateSecretsManager is what [Create] asks of Secrets Manager.
 type CreateSecretsManager interface {
-	DescribeSecret(ctx context.Context, secretID string) (SecretDescription, error)
-	// CreateSecret makes a secret without a value and gives its ARN, and the ID
-	// of its version if the service made one all the same. A secret that exists
-	// already is no error, and gives an empty ARN.
-	CreateSecret(ctx context.Context, name string) (arn, versionID string, err error)
-	// PutSecretValue puts the version. Putting the same version again is no error.
-	PutSecretValue(ctx context.Context, secretID string, version SecretVersion) error
-	// UpdateSecretVersionStage takes the staging label off the version. A label
-	// that is not there is no error.
-	UpdateSecretVersionStage(ctx context.Context, secretID, label, versionID string) error
-}
-
-// CreateSTS is what [Create] asks of STS.
-type CreateSTS interface {
-	// GetCallerIdentity gives the ARN of the user that the credentials belong to, signed with them.
-	GetCallerIdentity(ctx context.Context, credentials Credentials) (arn string, err error)
+	DescribeSecret
+	CreateSecret
+	PutSecretValue
+	UpdateSecretVersionStage
 }
 
 // Create makes an access key and delivers its secret to Secrets Manager.
@@ -47,7 +33,7 @@ type CreateSTS interface {
 type Create struct {
 	IAM            CreateIAM
 	SecretsManager CreateSecretsManager
-	STS            CreateSTS
+	STS            GetCallerIdentity
 	Secrets        SecretNames
 	Propagation    time.Duration // to wait after STS accepts the key: other services and Regions accept it later
 	Now            func() time.Time
@@ -149,7 +135,7 @@ func (o Create) Run(ctx context.Context, in CreateInput) (CreateOutput, error) {
 
 // readSituation reads what create decides on: the user and its tags, the keys,
 // the secret's versions, and last use where the decision asks for it.
-func readSituation(ctx context.Context, iam PlanIAM, secrets DescribeSecretsManager, names SecretNames, in CreateInput, now func() time.Time) (User, situation, error) {
+func readSituation(ctx context.Context, iam PlanIAM, secrets DescribeSecret, names SecretNames, in CreateInput, now func() time.Time) (User, situation, error) {
 	user, err := iam.GetUser(ctx, in.UserName)
 	if err != nil {
 		return user, situation{}, err

@@ -8,23 +8,15 @@ import (
 
 // DeactivateIAM is what [Deactivate] asks of IAM.
 type DeactivateIAM interface {
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
-	// UpdateAccessKey sets the status to Active or Inactive; setting it again is no error.
-	UpdateAccessKey(ctx context.Context, userName, accessKeyID string, status Status) error
-}
-
-// DescribeSecretsManager is what the guards on a replacing key ask of Secrets Manager.
-type DescribeSecretsManager interface {
-	// DescribeSecret gives the secret's versions, not its value. An unknown
-	// secret is NoSuchEntity.
-	DescribeSecret(ctx context.Context, secretID string) (SecretDescription, error)
+	ListAccessKeys
+	GetAccessKeyLastUsed
+	UpdateAccessKey
 }
 
 // Deactivate switches an access key off, unless it is in use.
 type Deactivate struct {
 	IAM            DeactivateIAM
-	SecretsManager DescribeSecretsManager
+	SecretsManager DescribeSecret
 	Secrets        SecretNames
 	QuietHours     int // when the input names none
 	Now            func() time.Time
@@ -158,7 +150,7 @@ func checkReplacedBy(replacedBy, secretID string) error {
 
 // replaced refuses with NotReplaced unless replacedBy is another Active key of
 // the user and, with secretID, the one that the secret delivers.
-func replaced(ctx context.Context, secrets DescribeSecretsManager, keys []AccessKey, userName, accessKeyID, replacedBy, secretID string) error {
+func replaced(ctx context.Context, secrets DescribeSecret, keys []AccessKey, userName, accessKeyID, replacedBy, secretID string) error {
 	if replacedBy == accessKeyID {
 		return Refuse(NotReplaced, "Access key %s of user %s cannot replace itself, so it stays as it is. Name another key in replacedBy.", accessKeyID, userName)
 	}

@@ -7,15 +7,14 @@ import (
 
 // DeleteIAM is what [Delete] asks of IAM.
 type DeleteIAM interface {
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	// DeleteAccessKey deletes the key for good. An unknown key is NoSuchEntity.
-	DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error
+	ListAccessKeys
+	DeleteAccessKey
 }
 
 // Delete deletes an access key that is switched off. There is no way back.
 type Delete struct {
 	IAM            DeleteIAM
-	SecretsManager DescribeSecretsManager
+	SecretsManager DescribeSecret
 	Secrets        SecretNames
 	Log            *slog.Logger
 }

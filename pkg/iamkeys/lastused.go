@@ -7,9 +7,8 @@ import (
 
 // LastUsedIAM is what [FindLastUsed] asks of IAM.
 type LastUsedIAM interface {
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	// GetAccessKeyLastUsed gives the key's last use and owner. An unknown key is NoSuchEntity.
-	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
+	ListAccessKeys
+	GetAccessKeyLastUsed
 }
 
 // FindLastUsed tells when a user's access keys, or one access key, were last used.

@@ -5,16 +5,9 @@ import (
 	"time"
 )
 
-// ListIAM is what [List] asks of IAM.
-type ListIAM interface {
-	// ListAccessKeys gives all of the user's access keys, from all pages. An
-	// unknown user is NoSuchEntity; a user without keys is no error.
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-}
-
 // List lists a user's access keys.
 type List struct {
-	IAM ListIAM
+	IAM ListAccessKeys
 	Now func() time.Time
 }
 

@@ -2,7 +2,6 @@ package iamkeys
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"strings"
 )
@@ -20,12 +19,6 @@ type Message struct {
 type Attribute struct {
 	Name, Value string
 	Number      bool
-}
-
-// NotificationSNS is what sending a [Message] asks of SNS.
-type NotificationSNS interface {
-	// Publish publishes to the notification topic and gives the message's ID.
-	Publish(ctx context.Context, m Message) (messageID string, err error)
 }
 
 // SNS's limits: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html

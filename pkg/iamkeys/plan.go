@@ -36,10 +36,9 @@ const (
 
 // PlanIAM is what create's decision is read from, and all that [Plan] asks of IAM.
 type PlanIAM interface {
-	// GetUser gives the user with its tags, without AttachedPolicies. An unknown user is NoSuchEntity.
-	GetUser(ctx context.Context, userName string) (User, error)
-	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
-	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
+	GetUser
+	ListAccessKeys
+	GetAccessKeyLastUsed
 }
 
 // Plan resolves a rotation: which key, which secret, every number, and where to
@@ -47,7 +46,7 @@ type PlanIAM interface {
 // own decision.
 type Plan struct {
 	IAM            PlanIAM
-	SecretsManager DescribeSecretsManager
+	SecretsManager DescribeSecret
 	Secrets        SecretNames
 	OwnerTag       string
 	QuietHours     int // defaults of the input's fields, from the stack's parameters

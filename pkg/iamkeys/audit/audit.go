@@ -14,11 +14,8 @@ import (
 
 // AuditS3 is what [Audit] asks of S3, on the report bucket.
 type S3 interface {
-	// GetObject gives the object's content, and the ETag of that. A missing one is NoSuchEntity.
-	GetObject(ctx context.Context, key string) (content []byte, etag string, err error)
-	// PutObject puts the object: over whatever is there when replaces is nil, else only over the content
-	// with that ETag or, if it is empty, where there is none. Anything else being there is InProgress.
-	PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error
+	iamkeys.GetObject
+	iamkeys.PutObject
 }
 
 // A Renderer gives the forms of a report that people read, as package render does.
@@ -48,7 +45,7 @@ const (
 type Audit struct {
 	Inventory  TakeInventory
 	S3         S3
-	SNS        iamkeys.NotificationSNS
+	SNS        iamkeys.Publish
 	Render     Renderer
 	Message    func(r Report, where string) iamkeys.Message // what is sent of a report that is stored at where
 	Account    string                                       // ID of the account, twelve digits

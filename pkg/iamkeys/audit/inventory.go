@@ -53,18 +53,12 @@ type KeyFacts struct {
 
 // InventoryIAM is what taking an inventory asks of IAM.
 type InventoryIAM interface {
-	// GenerateCredentialReport asks for a credential report, and tells whether
-	// one is there. LimitExceeded means that IAM has no capacity for it now.
-	GenerateCredentialReport(ctx context.Context) (complete bool, err error)
-	// GetCredentialReport gives the credential report as CSV, and when it was
-	// generated. InProgress means that there is none yet, or none any more: generate it.
-	GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error)
-	// GetAccountAuthorizationDetails gives all users with tags and attached policies, from all pages.
-	GetAccountAuthorizationDetails(ctx context.Context) ([]iamkeys.User, error)
-	// GetAccountSummary tells whether the root user has an access key.
-	GetAccountSummary(ctx context.Context) (rootKey bool, err error)
-	ListAccessKeys(ctx context.Context, userName string) ([]iamkeys.AccessKey, error)
-	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (iamkeys.LastUsed, error)
+	iamkeys.GenerateCredentialReport
+	iamkeys.GetCredentialReport
+	iamkeys.GetAccountAuthorizationDetails
+	iamkeys.GetAccountSummary
+	iamkeys.ListAccessKeys
+	iamkeys.GetAccessKeyLastUsed
 }
 
 // TakeInventory takes an account's inventory, at the lowest number of calls

@@ -9,18 +9,11 @@ import (
 	"iamkeys/pkg/iamkeys"
 )
 
-// DueStepFunctions is what [Due] asks of Step Functions.
-type DueStepFunctions interface {
-	// DescribeExecution gives the status of the rotation's execution of that
-	// name, as Step Functions names it. An unknown one is NoSuchEntity.
-	DescribeExecution(ctx context.Context, name string) (status string, err error)
-}
-
 // Due nominates users whose key is to be rotated: those that opted in by the tag
 // iamkeys:rotate = on and whose only Active key is old enough. It starts nothing.
 type Due struct {
 	Inventory     TakeInventory
-	StepFunctions DueStepFunctions
+	StepFunctions iamkeys.DescribeExecution
 	Secrets       iamkeys.SecretNames
 	UserPath      string // users of other paths may not be changed
 	OwnerTag      string

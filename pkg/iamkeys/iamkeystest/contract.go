@@ -315,7 +315,7 @@ func TestS3Conditions(t *testing.T, s3 audit.S3) {
 }
 
 // TestSNS is the contract of the port to SNS.
-func TestSNS(t *testing.T, sns iamkeys.NotificationSNS) {
+func TestSNS(t *testing.T, sns iamkeys.Publish) {
 	m := iamkeys.Message{
 		Subject: "IAM access keys 123456789012: no findings", Text: "Nothing was found.\n", JSON: []byte(`{"summary":{}}`),
 		Attributes: []iamkeys.Attribute{{Name: "kind", Value: "audit"}, {Name: "new", Value: "0", Number: true}},
@@ -460,7 +460,7 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 }
 
 // TestSTS is the contract of the port to STS.
-func TestSTS(t *testing.T, h Harness, sts iamkeys.CreateSTS) {
+func TestSTS(t *testing.T, h Harness, sts iamkeys.GetCallerIdentity) {
 	ctx := t.Context()
 	alice := h.AddUser(t)
 	key := h.AddKey(t, alice)

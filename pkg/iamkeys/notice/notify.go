@@ -18,7 +18,7 @@ import (
 // Notify tells people where a rotation stands, or what the scheduled rotation
 // would start and has started.
 type Notify struct {
-	SNS iamkeys.NotificationSNS
+	SNS iamkeys.Publish
 	Now func() time.Time
 	Log *slog.Logger
 }

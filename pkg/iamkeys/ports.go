@@ -1,0 +1,116 @@
+package iamkeys
+
+import (
+	"context"
+	"time"
+)
+
+// This file is all that iamkeys asks of AWS: one interface per action, named like
+// the action. An operation's port embeds those that it calls, and its function's
+// policy is derived from them. Every error is an [Error].
+
+// ListAccessKeys gives all of the user's access keys, from all pages. An unknown user
+// is NoSuchEntity; a user without keys is no error.
+type ListAccessKeys interface {
+	ListAccessKeys(ctx context.Context, userName string) ([]AccessKey, error)
+}
+
+// GetAccessKeyLastUsed gives the key's last use and owner. An unknown key is NoSuchEntity.
+type GetAccessKeyLastUsed interface {
+	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
+}
+
+// GetUser gives the user with its tags, without AttachedPolicies. An unknown user is NoSuchEntity.
+type GetUser interface {
+	GetUser(ctx context.Context, userName string) (User, error)
+}
+
+// CreateAccessKey makes a key, in one attempt: it has no idempotency token, so a
+// retry could make a second one.
+type CreateAccessKey interface {
+	CreateAccessKey(ctx context.Context, userName string) (Credentials, error)
+}
+
+// UpdateAccessKey sets the status to Active or Inactive; setting it again is no error.
+type UpdateAccessKey interface {
+	UpdateAccessKey(ctx context.Context, userName, accessKeyID string, status Status) error
+}
+
+// DeleteAccessKey deletes the key for good. An unknown key is NoSuchEntity.
+type DeleteAccessKey interface {
+	DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error
+}
+
+// GenerateCredentialReport asks for a credential report, and tells whether one is
+// there. LimitExceeded means that IAM has no capacity for it now.
+type GenerateCredentialReport interface {
+	GenerateCredentialReport(ctx context.Context) (complete bool, err error)
+}
+
+// GetCredentialReport gives the credential report as CSV, and when it was generated.
+// InProgress means that there is none yet, or none any more: generate it.
+type GetCredentialReport interface {
+	GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error)
+}
+
+// GetAccountAuthorizationDetails gives all users with tags and attached policies, from all pages.
+type GetAccountAuthorizationDetails interface {
+	GetAccountAuthorizationDetails(ctx context.Context) ([]User, error)
+}
+
+// GetAccountSummary tells whether the root user has an access key.
+type GetAccountSummary interface {
+	GetAccountSummary(ctx context.Context) (rootKey bool, err error)
+}
+
+// DescribeSecret gives the secret's versions, not its value. An unknown secret is NoSuchEntity.
+type DescribeSecret interface {
+	DescribeSecret(ctx context.Context, secretID string) (SecretDescription, error)
+}
+
+// CreateSecret makes a secret without a value and gives its ARN, and the ID of its
+// version if the service made one all the same. A secret that exists already is no
+// error, and gives an empty ARN.
+type CreateSecret interface {
+	CreateSecret(ctx context.Context, name string) (arn, versionID string, err error)
+}
+
+// PutSecretValue puts the version. Putting the same version again is no error.
+type PutSecretValue interface {
+	PutSecretValue(ctx context.Context, secretID string, version SecretVersion) error
+}
+
+// UpdateSecretVersionStage takes the staging label off the version. A label that is
+// not there is no error.
+type UpdateSecretVersionStage interface {
+	UpdateSecretVersionStage(ctx context.Context, secretID, label, versionID string) error
+}
+
+// GetCallerIdentity gives the ARN of the user that the credentials belong to, signed with them.
+type GetCallerIdentity interface {
+	GetCallerIdentity(ctx context.Context, credentials Credentials) (arn string, err error)
+}
+
+// GetObject gives the content of an object of the report bucket, and the ETag of
+// that. A missing one is NoSuchEntity.
+type GetObject interface {
+	GetObject(ctx context.Context, key string) (content []byte, etag string, err error)
+}
+
+// PutObject puts an object into the report bucket: over whatever is there when
+// replaces is nil, else only over the content with that ETag or, if it is empty, where
+// there is none. Anything else being there is InProgress.
+type PutObject interface {
+	PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error
+}
+
+// Publish publishes to the notification topic and gives the message's ID.
+type Publish interface {
+	Publish(ctx context.Context, m Message) (messageID string, err error)
+}
+
+// DescribeExecution gives the status of the rotation's execution of that name, as
+// Step Functions names it. An unknown one is NoSuchEntity.
+type DescribeExecution interface {
+	DescribeExecution(ctx context.Context, name string) (status string, err error)
+}

@@ -107,10 +107,10 @@ func (s *Settings) QuietHours() int { return s.number("QUIET_HOURS", 24, 365*24,
 func (s *Settings) PollHours() int { return s.number("POLL_HOURS", 1, 24, "hours") }
 
 // MaxWaitDays is how long a rotation waits for the old key to fall quiet, days.
-func (s *Settings) MaxWaitDays() int { return s.number("MAX_WAIT_DAYS", 1, 364, "days") }
+func (s *Settings) MaxWaitDays() int { return s.number("MAX_WAIT_DAYS", 1, 339, "days") }
 
 // SoakDays is how long a key stays Inactive before it is deleted, days.
-func (s *Settings) SoakDays() int { return s.number("SOAK_DAYS", 1, 364, "days") }
+func (s *Settings) SoakDays() int { return s.number("SOAK_DAYS", 1, 339, "days") }
 
 // Propagation is how long to wait after STS accepts a new key: PROPAGATION_SECONDS.
 func (s *Settings) Propagation() time.Duration {

@@ -10,8 +10,8 @@ import (
 
 // good are settings as the template gives them.
 var good = map[string]string{
-	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "SECRET_KMS_KEY_ARN": "", "USER_PATH": "/", "QUIET_HOURS": "168", "POLL_HOURS": "6",
-	"MAX_WAIT_DAYS": "30", "SOAK_DAYS": "30", "PROPAGATION_SECONDS": "10", "NOTIFICATION_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:iamkeys-Topic-1",
+	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "SECRET_KMS_KEY_ARN": "", "USER_PATH": "/", "QUIET_HOURS": "216", "POLL_HOURS": "6",
+	"MAX_WAIT_DAYS": "45", "SOAK_DAYS": "30", "PROPAGATION_SECONDS": "10", "NOTIFICATION_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:iamkeys-Topic-1",
 	"NOTIFY": "changes", "MAX_AGE_DAYS": "90", "WARN_AGE_DAYS": "75", "UNUSED_DAYS": "45", "LINGER_DAYS": "90", "OWNER_TAG": "owner",
 	"REPORT_BUCKET": "iamkeys-reports", "REPORT_WAIT_SECONDS": "300", "ROTATE_AGE_DAYS": "80", "MAX_ROTATIONS_PER_RUN": "5",
 	"ROTATION_STATE_MACHINE_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:iamkeys-Rotation",
@@ -63,7 +63,7 @@ func TestSettings(t *testing.T) {
 	refused := map[string][]string{
 		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "USER_PATH": {"", "ci/", "/ci"},
 		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "8761", "1.5", "many"},
-		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "365"}, "SOAK_DAYS": {"0", "365"}, "PROPAGATION_SECONDS": {"-1", "31"},
+		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "340"}, "SOAK_DAYS": {"0", "340"}, "PROPAGATION_SECONDS": {"-1", "31"},
 		"NOTIFICATION_TOPIC_ARN": {"", "topic"}, "NOTIFY": {"", "Always", "always|never"}, "MAX_AGE_DAYS": {"0", "75"}, "WARN_AGE_DAYS": {"90", "91"},
 		"UNUSED_DAYS": {"0"}, "LINGER_DAYS": {"0"}, "OWNER_TAG": {""}, "REPORT_BUCKET": {"", "Bucket"}, "REPORT_WAIT_SECONDS": {"0", "601"},
 		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "41"}, "ROTATION_STATE_MACHINE_ARN": {"", "arn:aws:lambda:eu-west-1:123456789012:function:f"},

@@ -1,4 +1,4 @@
-package statemachines
+package statemachines_test
 
 import (
 	"bytes"
@@ -23,6 +23,8 @@ import (
 	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
+	"iamkeys/statemachines"
+	"iamkeys/statemachines/asl"
 )
 
 var update = flag.Bool("update", false, "record today's inputs when they differ from the last recorded ones")
@@ -52,11 +54,11 @@ func todaysInputs(t *testing.T) []sent {
 		t.Helper()
 		substitutions := maps.Clone(functionARNs)
 		substitutions["RotationMode"], substitutions["RotationStateMachineArn"] = mode, "rotation"
-		m, err := Load(workflow, substitutions)
+		m, err := statemachines.Load(workflow, substitutions)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &Execution{Wait: s.wait}
+		e := &asl.Execution{Wait: s.wait}
 		e.Task = func(ctx context.Context, resource string, arguments any) (any, error) {
 			state := e.History.States[len(e.History.States)-1]
 			reached[workflow+" "+state] = true
@@ -79,7 +81,7 @@ func todaysInputs(t *testing.T) []sent {
 			t.Fatal(err)
 		}
 		if _, err := m.Run(t.Context(), e, in); err != nil {
-			if _, failed := errors.AsType[*Error](err); !failed {
+			if _, failed := errors.AsType[*asl.Error](err); !failed {
 				t.Fatal(err)
 			}
 		}
@@ -93,7 +95,7 @@ func todaysInputs(t *testing.T) []sent {
 	record("rotation", "", `{"userName": "ci-deploy"}`, &script{answers: map[string][]string{"plan": {"AmbiguousKeys"}}})
 	record("rotate-due", "apply", `{}`, &script{due: []string{oldKey}})
 	record("rotate-due", "plan", `{}`, &script{due: []string{oldKey}})
-	each(t, func(t *testing.T, m *Machine) {
+	each(t, func(t *testing.T, m *asl.Machine) {
 		workflow := filepath.Base(t.Name())
 		for name, s := range allStates(m) {
 			if s.Type == "Task" && !reached[workflow+" "+name] {

@@ -1,4 +1,4 @@
-package statemachines
+package statemachines_test
 
 import (
 	"context"
@@ -17,6 +17,8 @@ import (
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
 	"iamkeys/pkg/lambdafn"
+	"iamkeys/statemachines"
+	"iamkeys/statemachines/asl"
 )
 
 const aUser = "ci-deploy"
@@ -73,7 +75,7 @@ func (f *functions) invoke(ctx context.Context, function string, payload any) (a
 		f.spared[function]--
 	case f.dead[function] > 0:
 		f.dead[function]--
-		return nil, &Error{Name: "Lambda.Unknown", Cause: "The cause could not be determined because Lambda did not return an error type."}
+		return nil, &asl.Error{Name: "Lambda.Unknown", Cause: "The cause could not be determined because Lambda did not return an error type."}
 	}
 	event, err := json.Marshal(payload)
 	if err != nil {
@@ -86,7 +88,7 @@ func (f *functions) invoke(ctx context.Context, function string, payload any) (a
 	answer, err := h.Invoke(ctx, event)
 	if named, ok := errors.AsType[messages.InvokeResponse_Error](err); ok {
 		cause, _ := json.Marshal(map[string]string{"errorType": named.Type, "errorMessage": named.Message})
-		return nil, &Error{Name: named.Type, Cause: string(cause)}
+		return nil, &asl.Error{Name: named.Type, Cause: string(cause)}
 	}
 	var out any
 	if err := json.Unmarshal(answer, &out); err != nil {
@@ -95,9 +97,9 @@ func (f *functions) invoke(ctx context.Context, function string, payload any) (a
 	return out, nil
 }
 
-func (f *functions) run(t *testing.T, workflow, input string) (map[string]any, *Error) {
+func (f *functions) run(t *testing.T, workflow, input string) (map[string]any, *asl.Error) {
 	t.Helper()
-	m, err := Load(workflow, functionARNs)
+	m, err := statemachines.Load(workflow, functionARNs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +107,8 @@ func (f *functions) run(t *testing.T, workflow, input string) (map[string]any, *
 	if err := json.Unmarshal([]byte(input), &in); err != nil {
 		t.Fatal(err)
 	}
-	out, err := m.Run(t.Context(), &Execution{Task: Lambda(f.invoke), Wait: f.Sleep}, in)
-	if failed, ok := errors.AsType[*Error](err); ok {
+	out, err := m.Run(t.Context(), &asl.Execution{Task: asl.Lambda(f.invoke), Wait: f.Sleep}, in)
+	if failed, ok := errors.AsType[*asl.Error](err); ok {
 		return nil, failed
 	}
 	if err != nil {

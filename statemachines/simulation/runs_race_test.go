@@ -1,6 +1,6 @@
 //go:build race
 
-package statemachines_test
+package simulation
 
 // runs is fewer with the race detector, which makes each eight times as long.
 const runs = 1_000

@@ -1,4 +1,4 @@
-package statemachines_test
+package simulation
 
 import (
 	"cmp"

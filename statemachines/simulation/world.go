@@ -1,4 +1,8 @@
-package statemachines_test
+// Package simulation lets the workflows run over the real functions in a world of
+// their own, for tests: an account, the consumers that use its keys, the people and
+// tools that change it meanwhile, and one virtual clock. A witness holds every change
+// to the promises.
+package simulation
 
 import (
 	"bytes"
@@ -25,6 +29,7 @@ import (
 	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
 	"iamkeys/statemachines"
+	"iamkeys/statemachines/asl"
 )
 
 const (
@@ -38,7 +43,7 @@ const (
 // that a function's environment has them under.
 var parameters = map[string]string{
 	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "PROPAGATION_SECONDS": "10", "OWNER_TAG": "owner", "USER_PATH": "/",
-	"QUIET_HOURS": "168", "POLL_HOURS": "6", "MAX_WAIT_DAYS": "30", "SOAK_DAYS": "30",
+	"QUIET_HOURS": "216", "POLL_HOURS": "6", "MAX_WAIT_DAYS": "45", "SOAK_DAYS": "30",
 	"UNUSED_DAYS": "45", "ROTATE_AGE_DAYS": "80", "MAX_ROTATIONS_PER_RUN": "5", "REPORT_WAIT_SECONDS": "300",
 }
 
@@ -77,7 +82,7 @@ func substitutions(mode string) map[string]string {
 }
 
 // workflow loads a workflow from its file.
-func workflow(name, mode string) *statemachines.Machine {
+func workflow(name, mode string) *asl.Machine {
 	m, err := statemachines.Load(name, substitutions(mode))
 	if err != nil {
 		panic(err)
@@ -86,7 +91,7 @@ func workflow(name, mode string) *statemachines.Machine {
 }
 
 // rotation is the workflow of that name, parsed once: running it does not change it.
-var rotation = sync.OnceValue(func() *statemachines.Machine { return workflow("rotation", "") })
+var rotation = sync.OnceValue(func() *asl.Machine { return workflow("rotation", "") })
 
 // A world is an account with all that goes on around it: functions and
 // executions, consumers and people, who act in the order of one virtual clock,
@@ -312,7 +317,7 @@ func (w *world) handler(a *actor, h *hand) lambda.Handler {
 
 // lambda runs one invocation to its end. A death is answered by one of the names
 // that Lambda and Step Functions have for it.
-func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *statemachines.Error) {
+func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *asl.Error) {
 	h.Process, h.began = w.Start(), w.Now()
 	var hooks sync.Mutex // due reads users side by side
 	h.Before = func(_ int, action string) {
@@ -352,7 +357,7 @@ func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *sta
 	}
 	if named, ok := errors.AsType[messages.InvokeResponse_Error](err); ok {
 		cause, _ := json.Marshal(map[string]string{"errorMessage": named.Message, "errorType": named.Type})
-		return nil, &statemachines.Error{Name: named.Type, Cause: string(cause)}
+		return nil, &asl.Error{Name: named.Type, Cause: string(cause)}
 	}
 	if err != nil {
 		panic(err) // lambdafn names every error
@@ -365,7 +370,7 @@ func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *sta
 }
 
 // death is what Step Functions hears of a function that is gone.
-func (w *world) death(a *actor, h *hand) *statemachines.Error {
+func (w *world) death(a *actor, h *hand) *asl.Error {
 	left := h.began.Add(timeouts[h.function]).Sub(w.Now())
 	names := []string{"Runtime.ExitError", "Lambda.Unknown", "Sandbox.Timedout", "States.Timeout"}
 	name := names[w.pick(len(names), "death")]
@@ -374,7 +379,7 @@ func (w *world) death(a *actor, h *hand) *statemachines.Error {
 	} else if name == "Sandbox.Timedout" || name == "States.Timeout" {
 		a.sleep(left)
 	}
-	return &statemachines.Error{Name: name, Cause: "RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Error: " + name}
+	return &asl.Error{Name: name, Cause: "RequestId: 8476a536-e9f4-11e8-9739-2dfe598c3fcd Error: " + name}
 }
 
 // A trouble is what befalls an invocation beyond the calls that it makes.
@@ -403,20 +408,20 @@ func (e *execution) invoke(a *actor, function string, payload any) (any, error) 
 	w.meanwhile(e, function, in)
 	what := w.trouble(e, function)
 	w.disturbed = w.disturbed || what != smooth
-	run := func(a *actor, slow bool) (any, *statemachines.Error) {
+	run := func(a *actor, slow bool) (any, *asl.Error) {
 		return w.lambda(a, &hand{function: function, execution: e, payload: in, slow: slow}, event)
 	}
 	w.tell("%s: %s, trouble %d, with %s", e.name, function, what, event)
 	var out any
-	var failed *statemachines.Error
+	var failed *asl.Error
 	switch what {
 	case busy:
 		names := []string{"Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.AWSLambdaException", "Throttled"}
-		failed = &statemachines.Error{Name: names[w.pick(len(names), "refusal")], Cause: "Rate Exceeded."}
+		failed = &asl.Error{Name: names[w.pick(len(names), "refusal")], Cause: "Rate Exceeded."}
 	case unheard:
 		w.begin(0, func(a *actor) { run(a, true) })
 		a.sleep(time.Duration(w.pick(25, "seconds until the connection is lost")) * time.Second)
-		failed = &statemachines.Error{Name: "Lambda.SdkClientException", Cause: "Unable to execute HTTP request: Read timed out"}
+		failed = &asl.Error{Name: "Lambda.SdkClientException", Cause: "Unable to execute HTTP request: Read timed out"}
 	case beside:
 		w.begin(time.Duration(w.pick(8, "seconds until the second copy"))*time.Second, func(a *actor) { run(a, true) })
 		out, failed = run(a, true)
@@ -442,16 +447,16 @@ func (e *execution) invoke(a *actor, function string, payload any) (any, error) 
 type execution struct {
 	w       *world
 	name    string
-	machine *statemachines.Machine
+	machine *asl.Machine
 	input   map[string]any
 	began   time.Time
 	over    time.Time // when it ended
-	run     statemachines.Execution
+	run     asl.Execution
 
 	stopped bool // StopExecution: it ends at its next step
 	ended   bool
 	output  any
-	failure *statemachines.Error // nil while it runs, when it succeeded or was stopped
+	failure *asl.Error // nil while it runs, when it succeeded or was stopped
 
 	answers []answer
 	plan    iamkeys.Rotation // plan's answer
@@ -469,7 +474,7 @@ type answer struct {
 var errStopped = errors.New("stopped")
 
 // start starts an execution after d; then, if not nil, runs when it has ended.
-func (w *world) start(d time.Duration, name string, m *statemachines.Machine, input map[string]any, then func(*execution)) *execution {
+func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[string]any, then func(*execution)) *execution {
 	e := &execution{w: w, name: name, machine: m, input: input}
 	w.started = append(w.started, e)
 	if m == rotation() {
@@ -478,7 +483,7 @@ func (w *world) start(d time.Duration, name string, m *statemachines.Machine, in
 	w.begin(d, func(a *actor) {
 		e.began = w.Now()
 		e.run.Wait = func(_ context.Context, d time.Duration) error { return e.wait(a, d) }
-		call := statemachines.Lambda(func(_ context.Context, function string, payload any) (any, error) {
+		call := asl.Lambda(func(_ context.Context, function string, payload any) (any, error) {
 			return e.invoke(a, function, payload)
 		})
 		e.run.Task = func(ctx context.Context, resource string, arguments any) (any, error) {
@@ -503,7 +508,7 @@ func (w *world) start(d time.Duration, name string, m *statemachines.Machine, in
 		}
 		e.output, err = m.Run(context.Background(), &e.run, in)
 		a.live()
-		if failed, ok := errors.AsType[*statemachines.Error](err); ok {
+		if failed, ok := errors.AsType[*asl.Error](err); ok {
 			e.failure = failed
 		} else if err != nil && !errors.Is(err, errStopped) {
 			panic(err)
@@ -528,7 +533,7 @@ func (w *world) start(d time.Duration, name string, m *statemachines.Machine, in
 func (w *world) startExecution(arguments map[string]any) (any, error) {
 	name := arguments["Name"].(string)
 	if slices.ContainsFunc(w.started, func(e *execution) bool { return e.name == name }) {
-		return nil, &statemachines.Error{Name: "StepFunctions.ExecutionAlreadyExistsException", Cause: "Execution Already Exists: '" + name + "'"}
+		return nil, &asl.Error{Name: "StepFunctions.ExecutionAlreadyExistsException", Cause: "Execution Already Exists: '" + name + "'"}
 	}
 	if arguments["StateMachineArn"] != "rotation" {
 		return nil, fmt.Errorf("started %v", arguments)
@@ -573,7 +578,7 @@ func (e *execution) wait(a *actor, d time.Duration) error {
 }
 
 // heard notes an answer.
-func (e *execution) heard(function string, in map[string]any, out any, failed *statemachines.Error) {
+func (e *execution) heard(function string, in map[string]any, out any, failed *asl.Error) {
 	a := answer{state: e.state(), function: function, at: e.w.Now()}
 	a.stage, _ = in["stage"].(string)
 	object, _ := out.(map[string]any)

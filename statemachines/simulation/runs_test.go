@@ -1,6 +1,6 @@
 //go:build !race
 
-package statemachines_test
+package simulation
 
 // runs is how many random runs TestRotationKeepsItsPromises does.
 const runs = 10_000

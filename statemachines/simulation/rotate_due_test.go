@@ -1,4 +1,4 @@
-package statemachines_test
+package simulation
 
 import (
 	"encoding/json"
@@ -287,7 +287,7 @@ type templateYAML struct {
 
 func loadTemplate(t *testing.T) (template templateYAML) {
 	t.Helper()
-	text, err := os.ReadFile("../template.yaml")
+	text, err := os.ReadFile("../../template.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package statemachines_test
+package simulation
 
 import (
 	"testing"
@@ -8,22 +8,22 @@ import (
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-// BenchmarkRotation60Days is the longest rotation of the stack's defaults that
-// ends well: the old key falls quiet just for the last of 120 polls, 6 hours
+// BenchmarkRotation75Days is the longest rotation of the stack's defaults that
+// ends well: the old key falls quiet just for the last of 180 polls, 6 hours
 // apart, and then soaks for 30 days. It tells what that costs: Step Functions
 // bills $0.025 for 1,000 transitions beyond the 4,000 that are free each month,
 // and ends an execution at 25,000 events.
 // https://aws.amazon.com/step-functions/pricing/
-func BenchmarkRotation60Days(b *testing.B) {
+func BenchmarkRotation75Days(b *testing.B) {
 	var w *world
 	var e *execution
 	for b.Loop() {
 		var old string
 		w, old = scene(b)
-		w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 550 * hour}, hour)
+		w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 862 * hour}, hour)
 		e = w.rotate(old, nil)
 	}
-	if took := w.Now().Sub(iamkeystest.Epoch); e.failure != nil || e.count("deactivate") != 120 || took < 60*day || took > 61*day {
+	if took := w.Now().Sub(iamkeystest.Epoch); e.failure != nil || e.count("deactivate") != 180 || took < 75*day || took > 76*day {
 		b.Fatalf("ended as %v after %d polls and %v", e.failure, e.count("deactivate"), took)
 	}
 	b.ReportMetric(float64(e.run.History.Transitions), "transitions")

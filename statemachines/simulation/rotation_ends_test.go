@@ -1,4 +1,4 @@
-package statemachines_test
+package simulation
 
 import (
 	"cmp"
@@ -399,7 +399,7 @@ func TestRotationEnds(t *testing.T) {
 		"an error after the reminder is told by off": {
 			arrange: func(w *world, old string) {
 				w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 20 * day}, hour)
-				w.fails("deactivate", "iam:ListAccessKeys", 80, 80, iamkeystest.Refused)
+				w.fails("deactivate", "iam:ListAccessKeys", 100, 100, iamkeystest.Refused)
 				w.on("notify done", func() {
 					if m := w.started[0].notices[2].Text; !strings.Contains(m, "AccessDenied") {
 						w.fail("the notice off does not tell of the error:\n%s", m)
@@ -417,7 +417,7 @@ func TestRotationEnds(t *testing.T) {
 		},
 		"the last attempt dies once the old key is off": {
 			arrange: func(w *world, old string) {
-				w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 550 * hour}, hour) // its last use of the old key is so late that just the last attempt finds it quiet
+				w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 862 * hour}, hour) // its last use of the old key is so late that just the last attempt finds it quiet
 				w.fails("deactivate", "iam:UpdateAccessKey", 1, 1, iamkeystest.DiesAfter)
 			},
 			want: "KeyInUse", old: inactive, new: active, told: "ready reminder failed", says: "may have switched the old one off all the same",

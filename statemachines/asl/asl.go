@@ -1,6 +1,6 @@
-// Package statemachines reads the workflows in this folder and runs them as Step
-// Functions would, for tests: time is virtual and the tasks are whatever the
-// test says. Nothing of it is in a deployed function.
+// Package asl reads workflows and runs them as Step Functions would, for tests: time
+// is virtual and the tasks are whatever the test says. Nothing of it is in a
+// deployed function.
 //
 // It knows the part of the Amazon States Language that the workflows may use,
 // and [Parse] refuses the rest, so that what a test runs here is what runs on AWS.
@@ -9,12 +9,11 @@
 //
 // https://states-language.net/spec.html and
 // https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html
-package statemachines
+package asl
 
 import (
 	"bytes"
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,42 +26,6 @@ import (
 	"strings"
 	"time"
 )
-
-//go:embed *.asl.json
-var files embed.FS
-
-// Names lists the workflows, such as "lifecycle".
-func Names() []string {
-	entries, _ := files.ReadDir(".") // an embedded folder is always there
-	var names []string
-	for _, e := range entries {
-		names = append(names, strings.TrimSuffix(e.Name(), ".asl.json"))
-	}
-	return names
-}
-
-// Source gives the text of a workflow, with its substitutions still in place.
-func Source(name string) ([]byte, error) {
-	return files.ReadFile(name + ".asl.json")
-}
-
-// Load parses a workflow after filling in ${...} as the template's
-// DefinitionSubstitutions do. Those without a value stay as they are.
-func Load(name string, substitutions map[string]string) (*Machine, error) {
-	source, err := Source(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading workflow %s: %w", name, err)
-	}
-	text := string(source)
-	for from, to := range substitutions {
-		text = strings.ReplaceAll(text, "${"+from+"}", to)
-	}
-	m, err := Parse([]byte(text))
-	if err != nil {
-		return nil, fmt.Errorf("workflow %s: %w", name, err)
-	}
-	return m, nil
-}
 
 // A Machine is a workflow.
 type Machine struct {
@@ -206,7 +169,7 @@ func (m *Machine) check(s *State) error {
 	if _, ok := may["Next"]; ok && (s.Next == "") != s.End {
 		return errors.New("it must have either Next or End")
 	}
-	for _, next := range s.successors() {
+	for _, next := range s.Successors() {
 		if m.States[next] == nil {
 			return fmt.Errorf("it leads to %q, which is no state", next)
 		}
@@ -235,8 +198,8 @@ func (m *Machine) check(s *State) error {
 	return s.compile()
 }
 
-// successors are the states that may come next.
-func (s *State) successors() []string {
+// Successors are the states that may come next.
+func (s *State) Successors() []string {
 	var next []string
 	for _, c := range s.Choices {
 		next = append(next, c.Next)
@@ -273,7 +236,7 @@ func (s *State) compile() (err error) {
 	for i := range s.Choices {
 		c := &s.Choices[i]
 		c.Condition, c.Assign, c.Output = do(c.Condition), assign(c.Assign), do(c.Output)
-		if _, ok := c.Condition.(*expression); err == nil && !ok {
+		if _, ok := c.Condition.(*Expression); err == nil && !ok {
 			err = errors.New("a Condition must be an expression")
 		}
 	}
@@ -321,9 +284,9 @@ func compile(v any) (any, error) {
 	return v, nil
 }
 
-// An expression is $a.b.c, $a.b + 1, or a comparison of $a.b with a path or a
+// An Expression is $a.b.c, $a.b + 1, or a comparison of $a.b with a path or a
 // literal. JSONata counts membership (in) among the comparisons.
-type expression struct {
+type Expression struct {
 	text     string
 	left     []string // a path without its $: a, b, c
 	operator string   // "" for a path alone
@@ -337,14 +300,14 @@ var (
 )
 
 // String gives the expression as it is written.
-func (e *expression) String() string { return e.text }
+func (e *Expression) String() string { return e.text }
 
-func parseExpression(text string) (*expression, error) {
+func parseExpression(text string) (*Expression, error) {
 	m := expressions.FindStringSubmatch(text)
 	if m == nil || m[2] == "+" && m[3] != "1" {
 		return nil, fmt.Errorf("expression %q is more than a variable path, a comparison or + 1: what it computes belongs into a function", text)
 	}
-	e := &expression{text: text, left: strings.Split(m[1][1:], "."), operator: m[2]}
+	e := &Expression{text: text, left: strings.Split(m[1][1:], "."), operator: m[2]}
 	switch right := m[3]; {
 	case strings.HasPrefix(right, "$"):
 		e.right = strings.Split(right[1:], ".")
@@ -356,6 +319,47 @@ func parseExpression(text string) (*expression, error) {
 		e.literal, _ = strconv.ParseFloat(right, 64) // the pattern lets digits only through
 	}
 	return e, nil
+}
+
+// Paths gives the variable paths that the expression reads, such as [states input].
+func (e *Expression) Paths() [][]string {
+	if e.right == nil {
+		return [][]string{e.left}
+	}
+	return [][]string{e.left, e.right}
+}
+
+// Expressions gives all expressions of a state.
+func (s *State) Expressions() []*Expression {
+	var found []*Expression
+	var visit func(v any)
+	visit = func(v any) {
+		switch v := v.(type) {
+		case *Expression:
+			found = append(found, v)
+		case map[string]any:
+			for _, x := range v {
+				visit(x)
+			}
+		case []any:
+			for _, x := range v {
+				visit(x)
+			}
+		}
+	}
+	for _, v := range []any{s.Assign, s.Output, s.Arguments, s.Seconds, s.Error, s.Cause, s.Items} {
+		visit(v)
+	}
+	for _, c := range s.Choices {
+		visit(c.Condition)
+		visit(c.Assign)
+		visit(c.Output)
+	}
+	for _, c := range s.Catch {
+		visit(c.Assign)
+		visit(c.Output)
+	}
+	return found
 }
 
 // undefined is what a path yields that leads nowhere. JSON's null is nil.
@@ -408,7 +412,7 @@ func field(v any, name string) any {
 }
 
 // value gives the expression's value, or undefined.
-func (e *expression) value(s scope) (any, *Error) {
+func (e *Expression) value(s scope) (any, *Error) {
 	left := s.lookup(e.left)
 	if e.operator == "" {
 		return left, nil
@@ -458,7 +462,7 @@ func (e *expression) value(s scope) (any, *Error) {
 // error, as on AWS.
 func (s scope) evaluate(v any) (any, *Error) {
 	switch v := v.(type) {
-	case *expression:
+	case *Expression:
 		value, err := v.value(s)
 		if err == nil && value == (undefined{}) {
 			err = queryError("the expression %q returned nothing (undefined)", v.text)
@@ -655,7 +659,10 @@ func (s *State) run(ctx context.Context, e *Execution, variables scope, input an
 		}
 		if i := slices.IndexFunc(s.Catch, func(c Catcher) bool { return matches(c.ErrorEquals, failed.Name) }); i >= 0 {
 			c := s.Catch[i]
-			caught := map[string]any{"Error": failed.Name, "Cause": failed.Cause}
+			caught := map[string]any{"Error": failed.Name}
+			if failed.Cause != "" { // Step Functions does not promise one
+				caught["Cause"] = failed.Cause
+			}
 			delete(states, "result")
 			states["errorOutput"] = caught
 			return leave(c.Assign, c.Output, caught, c.Next)

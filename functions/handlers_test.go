@@ -59,7 +59,7 @@ func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slo
 		"delete":     lambdafn.Handler(iamkeys.Delete{IAM: iam, SecretsManager: secrets, Secrets: names, Log: log}.Run, log),
 		"plan": lambdafn.Handler(iamkeys.Plan{IAM: iam, SecretsManager: secrets, Secrets: names, OwnerTag: "owner", QuietHours: 168, PollHours: 6, MaxWaitDays: 30, SoakDays: 30,
 			Now: account.Now}.Run, log),
-		"due": lambdafn.Handler(audit.Due{Inventory: inventory, StepFunctions: awssfn.New(config, rotationMachine), Secrets: names, UserPath: "/", OwnerTag: "owner", UnusedDays: 45,
+		"due": lambdafn.Handler(audit.Due{Inventory: inventory, StepFunctions: awssfn.New(config, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: rotationMachine}), Secrets: names, UserPath: "/", OwnerTag: "owner", UnusedDays: 45,
 			RotateAgeDays: 80, MaxRotations: 5, Now: account.Now}.Run, log),
 		"notify": lambdafn.Handler(notice.Notify{SNS: topic, Now: account.Now, Log: log}.Run, log),
 		"audit":  lambdafn.ScheduledHandler(auditor.Run, func(at time.Time) audit.Input { return audit.Input{EventTime: at} }, log),

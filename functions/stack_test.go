@@ -787,8 +787,8 @@ func TestErrorsThatWorkflowsNameExist(t *testing.T) {
 		// Step Functions': a name in use, in the words of AWS and of the local cloud.
 		"StepFunctions.ExecutionAlreadyExistsException": true, "ExecutionAlreadyExists": true,
 	}
-	for _, code := range iamkeys.Codes {
-		known[string(code)] = true
+	for _, row := range iamkeys.ErrorTable {
+		known[string(row.Code)] = true
 	}
 	for _, m := range machines(t, loadTemplate(t)) {
 		tasks(m.Machine, func(name string, s *asl.State) {

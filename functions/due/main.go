@@ -8,6 +8,7 @@ import (
 
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awssfn"
+	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/lambdafn"
 )
@@ -17,7 +18,7 @@ func main() {
 	aws := env.AWS()
 	op := audit.Due{
 		Inventory:     audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
-		StepFunctions: awssfn.New(aws, env.RotationStateMachineARN()),
+		StepFunctions: awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
 		Secrets:       env.Secrets(),
 		UserPath:      env.UserPath(),
 		OwnerTag:      env.OwnerTag(),

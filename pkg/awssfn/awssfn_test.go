@@ -1,41 +1,44 @@
 package awssfn
 
 import (
-	"encoding/json"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 
 	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-func TestDescribeExecution(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var in struct {
-			ExecutionArn string `json:"executionArn"`
-		}
-		body, _ := io.ReadAll(r.Body)
-		_ = json.Unmarshal(body, &in)
-		switch in.ExecutionArn {
-		case "arn:aws:states:eu-west-1:123456789012:execution:Rotation:running":
-			_, _ = io.WriteString(w, `{"status": "RUNNING"}`)
-		case "arn:aws:states:eu-west-1:123456789012:execution:Rotation:forbidden":
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, `{"__type": "com.amazon.coral.service#AccessDeniedException"}`)
-		default:
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, `{"__type": "com.amazonaws.swf.service.v2.model#ExecutionDoesNotExist"}`)
-		}
-	}))
-	defer server.Close()
-	s := New(awsconfig.At(server.URL, "eu-west-1", "function", "function"),
-		"arn:aws:states:eu-west-1:123456789012:stateMachine:Rotation")
-	for name, want := range map[string]iamkeys.Code{"running": "", "forbidden": iamkeys.AccessDenied, "unknown": iamkeys.NoSuchEntity} {
-		status, err := s.DescribeExecution(t.Context(), name)
-		if iamkeys.CodeOf(err) != want || (status == "RUNNING") != (want == "") {
-			t.Errorf("%s: got %q, %v; want code %q", name, status, err, want)
-		}
+func at(url string) *StepFunctions {
+	return New(awsconfig.At(url, "eu-west-1", "function", "function"), map[iamkeys.Workflow]string{
+		iamkeys.RotationWorkflow:   "arn:aws:states:eu-west-1:123456789012:stateMachine:Stack-Rotation",
+		iamkeys.RetirementWorkflow: "arn:aws:states:eu-west-1:123456789012:stateMachine:Stack-Retirement",
+	})
+}
+
+func TestContract(t *testing.T) {
+	for _, pageSize := range []int{1, 100} {
+		account := iamkeystest.NewAccount()
+		server := account.Serve(t)
+		server.PageSize = pageSize
+		iamkeystest.TestStepFunctions(t, account.ExecutionSetter(), at(server.URL))
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	server := account.Serve(t)
+	server.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Refused }
+	s := at(server.URL)
+	_, err := s.DescribeExecution(t.Context(), iamkeys.RotationWorkflow, "AKIAIOSFODNN7EXAMPLE")
+	if iamkeys.CodeOf(err) != iamkeys.AccessDenied {
+		t.Errorf("refused, and got %v", err)
+	}
+	_, err = s.ListExecutions(t.Context(), iamkeys.RotationWorkflow, "", account.Now())
+	if iamkeys.CodeOf(err) != iamkeys.AccessDenied {
+		t.Errorf("refused, and got %v", err)
+	}
+	before := len(server.Requests)
+	if _, err = s.DescribeExecution(t.Context(), "elsewhere", "AKIAIOSFODNN7EXAMPLE"); iamkeys.CodeOf(err) != iamkeys.Internal || len(server.Requests) != before {
+		t.Errorf("a workflow without a state machine: %v, %d requests", err, len(server.Requests)-before)
 	}
 }

@@ -6,36 +6,82 @@ import (
 )
 
 // A Code names what went wrong. Callers and Step Functions see it as errorType
-// and may match on it; the set is closed.
+// and may match on it; the set is closed, and [ErrorTable] says what each means.
 type Code string
 
 // The error codes.
 const (
-	InvalidInput         Code = "InvalidInput"         // the input names a field that is missing or malformed; nothing was called
-	NoSuchEntity         Code = "NoSuchEntity"         // the user or the access key does not exist
-	LimitExceeded        Code = "LimitExceeded"        // the user has two access keys already
-	SecretInUse          Code = "SecretInUse"          // the secret serves something that must not be switched over
-	SecretUnavailable    Code = "SecretUnavailable"    // the secret is scheduled for deletion or cannot be reached or written
-	InProgress           Code = "InProgress"           // another create is at work, or lists may lag: try again later
-	DeliveryFailed       Code = "DeliveryFailed"       // no key was delivered, and none is left behind that is known of
-	OrphanedKey          Code = "OrphanedKey"          // an access key may exist that nobody holds; the message names it
-	KeyInUse             Code = "KeyInUse"             // the key was used within the quiet window
-	NotReplaced          Code = "NotReplaced"          // the replacing key is not Active or not delivered
-	NotAdopted           Code = "NotAdopted"           // the replacing key has not been used by a consumer yet
-	KeyActive            Code = "KeyActive"            // only an Inactive or Expired key may be deleted
-	AmbiguousKeys        Code = "AmbiguousKeys"        // which key to rotate cannot be told
-	InventoryUnavailable Code = "InventoryUnavailable" // the account could not be examined
-	StoreFailed          Code = "StoreFailed"          // the report could not be stored or read back
-	NotifyFailed         Code = "NotifyFailed"         // the message could not be published
-	Throttled            Code = "Throttled"            // AWS throttled the call
-	AccessDenied         Code = "AccessDenied"         // a permission is missing; the message names action and resource
-	Internal             Code = "Internal"             // anything unexpected; details are in the log
+	InvalidInput         Code = "InvalidInput"
+	NoSuchEntity         Code = "NoSuchEntity"
+	LimitExceeded        Code = "LimitExceeded"
+	SecretInUse          Code = "SecretInUse"
+	SecretUnavailable    Code = "SecretUnavailable"
+	InProgress           Code = "InProgress"
+	DeliveryFailed       Code = "DeliveryFailed"
+	OrphanedKey          Code = "OrphanedKey"
+	KeyInUse             Code = "KeyInUse"
+	NotReplaced          Code = "NotReplaced"
+	NotAdopted           Code = "NotAdopted"
+	KeyActive            Code = "KeyActive"
+	AmbiguousKeys        Code = "AmbiguousKeys"
+	Protected            Code = "Protected"
+	KeyExempt            Code = "KeyExempt"
+	RetirementOff        Code = "RetirementOff"
+	RoleUnavailable      Code = "RoleUnavailable"
+	InventoryUnavailable Code = "InventoryUnavailable"
+	StoreFailed          Code = "StoreFailed"
+	NotifyFailed         Code = "NotifyFailed"
+	Throttled            Code = "Throttled"
+	AccessDenied         Code = "AccessDenied"
+	Internal             Code = "Internal"
+
+	RolledBack Code = "RolledBack" // no function gives it: a workflow ends by it
 )
 
-// Codes lists every code, for tables and tests that must cover them all.
-var Codes = []Code{
-	InvalidInput, NoSuchEntity, LimitExceeded, SecretInUse, SecretUnavailable, InProgress, DeliveryFailed, OrphanedKey, KeyInUse, NotReplaced,
-	NotAdopted, KeyActive, AmbiguousKeys, InventoryUnavailable, StoreFailed, NotifyFailed, Throttled, AccessDenied, Internal,
+// An ErrorRow says of one code what it means and what to do.
+type ErrorRow struct {
+	Code            Code
+	Meaning, Remedy string
+}
+
+// ErrorTable is every code, in the order in which people are told of them.
+var ErrorTable = []ErrorRow{
+	{InvalidInput, "a field is missing, unknown or malformed; the message names it", "correct it; nothing was called"},
+	{NoSuchEntity, "the user or the access key does not exist", "check name, account and `UserPath`"},
+	{LimitExceeded, "the user has two access keys already, the most that IAM allows", "deactivate and delete one that nobody uses"},
+	{SecretInUse, "the secret serves another key, or holds a value that iamkeys did not write", "name another `secretId`, or `overwrite` the foreign value"},
+	{SecretUnavailable, "the secret is scheduled for deletion, is a replica, or cannot be reached or written", "restore it; look at its KMS key; name it in its primary Region"},
+	{InProgress, "another create, rotation or retirement is at work, or lists may lag", "try again when the message says"},
+	{DeliveryFailed, "no key was delivered, and none is left behind that is known of", "see the reason; try again"},
+	{OrphanedKey, "an access key may exist that nobody holds; the message names it", "do as the message says, and delete nothing that it does not name"},
+	{KeyInUse, "the key was used within the quiet window, or serves somebody all the same", "move its consumer first, or insist with `quietHours: 0`"},
+	{NotReplaced, "the replacing key is not Active, or the secret does not deliver it", "look who changed it"},
+	{NotAdopted, "no consumer has used the replacing key yet", "let the consumer read the secret"},
+	{KeyActive, "only an Inactive or Expired key is deleted", "deactivate it first, or leave it: somebody may have reactivated it on purpose"},
+	{AmbiguousKeys, "which key to rotate cannot be told", "see the message"},
+	{Protected, "the user has the tag `iamkeys:protect`, or is outside `UserPath`", "leave its keys to a person, or take the tag off"},
+	{KeyExempt, "an exemption of the user holds for this", "wait for its last day, or take the exemption tags off"},
+	{RetirementOff, "the parameter `RetirementMode` is not `apply`", "set it, or start the retirement with `insist: true`"},
+	{RoleUnavailable, "the role in the member account does not exist or does not trust this stack", "deploy member.yaml there; the message names role and account"},
+	{InventoryUnavailable, "the account, or all of the organization, could not be examined", "look into the log; run again"},
+	{StoreFailed, "a report could not be stored, or the one before not be read", "run the same event again"},
+	{NotifyFailed, "the message could not be published", "run the same event again"},
+	{Throttled, "AWS throttled the call, also when it was repeated", "try again later"},
+	{AccessDenied, "a permission is missing, or the user does not exist under `UserPath`; the message names action and resource", "see who may do what"},
+	{Internal, "anything unexpected", "search the log for the request ID in the message"},
+	{RolledBack, "somebody reactivated the old key while it was to be deleted; a workflow ends by this name, no function", "leave the key, or find out who uses it and start again"},
+}
+
+// Codes lists every code that a function may give, for tests that must cover them all.
+var Codes = codes()
+
+func codes() (all []Code) {
+	for _, row := range ErrorTable {
+		if row.Code != RolledBack {
+			all = append(all, row.Code)
+		}
+	}
+	return all
 }
 
 // An Error is what every operation and every port returns on failure.

@@ -109,8 +109,15 @@ type Publish interface {
 	Publish(ctx context.Context, m Message) (messageID string, err error)
 }
 
-// DescribeExecution gives the status of the rotation's execution of that name, as
-// Step Functions names it. An unknown one is NoSuchEntity.
+// DescribeExecution gives the workflow's execution of that name, with its input and,
+// once it has succeeded, its output. An unknown one is NoSuchEntity.
 type DescribeExecution interface {
-	DescribeExecution(ctx context.Context, name string) (status string, err error)
+	DescribeExecution(ctx context.Context, workflow Workflow, name string) (Execution, error)
+}
+
+// ListExecutions gives the workflow's executions that were started at since or later,
+// newest first, from all pages: those with that status, or all when it is empty. It
+// gives neither input nor output, and may not show what was started or ended a moment ago.
+type ListExecutions interface {
+	ListExecutions(ctx context.Context, workflow Workflow, status ExecutionStatus, since time.Time) ([]Execution, error)
 }

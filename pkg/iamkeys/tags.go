@@ -18,11 +18,12 @@ type User struct {
 // A Tag is a tag of a user.
 type Tag struct{ Key, Value string }
 
-// Tag gives the value of the user's tag. IAM compares tag keys without regard to case.
+// Tag gives the value of the user's tag, without blanks around it. IAM compares tag
+// keys without regard to case.
 func (u User) Tag(key string) (string, bool) {
 	for _, t := range u.Tags {
 		if strings.EqualFold(t.Key, key) {
-			return t.Value, true
+			return strings.TrimSpace(t.Value), true
 		}
 	}
 	return "", false
@@ -32,15 +33,42 @@ func (u User) Tag(key string) (string, bool) {
 const (
 	TagSecret       = "iamkeys:secret"        // the secret that holds the user's key, under SecretPrefix
 	TagRotate       = "iamkeys:rotate"        // "on": the scheduled rotation may take this user
-	TagProtect      = "iamkeys:protect"       // "true": the functions' policies deny every change to this user
+	TagProtect      = "iamkeys:protect"       // whatever its value: the functions' policies deny every change to this user
 	TagExemptUntil  = "iamkeys:exempt-until"  // last day (UTC) of an exemption, 2006-01-02
 	TagExemptReason = "iamkeys:exempt-reason" // why; an exemption without a reason does not hold
 )
 
-// tagged reports whether the user has that tag, without regard to case.
-func HasTag(u User, key, value string) bool {
-	v, _ := u.Tag(key)
-	return strings.EqualFold(strings.TrimSpace(v), value)
+// Protected reports whether the user has the tag iamkeys:protect, whatever its value.
+func (u User) Protected() bool {
+	_, tagged := u.Tag(TagProtect)
+	return tagged
+}
+
+// Under reports whether the user stands under that IAM path, which begins and ends in "/".
+func (u User) Under(path string) bool {
+	_, own, ok := strings.Cut(u.ARN, ":user")
+	return ok && strings.HasPrefix(own, path)
+}
+
+// An OptIn is what a user's tag iamkeys:rotate says.
+type OptIn int
+
+// What it may say.
+const (
+	NotOptedIn   OptIn = iota // no tag, or "off"
+	OptedIn                   // "on"
+	UnclearOptIn              // anything else: a person meant something by it
+)
+
+// Rotate reads the tag iamkeys:rotate.
+func (u User) Rotate() OptIn {
+	switch value, tagged := u.Tag(TagRotate); {
+	case !tagged, strings.EqualFold(value, "off"):
+		return NotOptedIn
+	case strings.EqualFold(value, "on"):
+		return OptedIn
+	}
+	return UnclearOptIn
 }
 
 // An Exemption is what a user's tags ask for. Invalid says why it does not
@@ -68,7 +96,7 @@ func (u User) Exemption(asOf time.Time) *Exemption {
 	switch {
 	case err != nil:
 		e.Invalid = Optional("tag " + TagExemptUntil + " is not a date such as 2026-12-31")
-	case strings.TrimSpace(reason) == "":
+	case reason == "":
 		e.Invalid = Optional("tag " + TagExemptReason + " is missing")
 	case day.Before(today):
 		e.Invalid = Optional("it has expired")

@@ -144,7 +144,8 @@ func (h handler[In, Out]) named(ctx context.Context, err error) error {
 func level(code iamkeys.Code) slog.Level {
 	switch code {
 	case iamkeys.InvalidInput, iamkeys.NoSuchEntity, iamkeys.LimitExceeded, iamkeys.SecretInUse, iamkeys.InProgress,
-		iamkeys.KeyInUse, iamkeys.NotReplaced, iamkeys.NotAdopted, iamkeys.KeyActive, iamkeys.AmbiguousKeys:
+		iamkeys.KeyInUse, iamkeys.NotReplaced, iamkeys.NotAdopted, iamkeys.KeyActive, iamkeys.AmbiguousKeys,
+		iamkeys.Protected, iamkeys.KeyExempt, iamkeys.RetirementOff:
 		return slog.LevelInfo
 	case iamkeys.SecretUnavailable, iamkeys.DeliveryFailed, iamkeys.Throttled:
 		return slog.LevelWarn

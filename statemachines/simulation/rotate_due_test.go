@@ -204,9 +204,9 @@ func TestRotateDueFindsNamesInUse(t *testing.T) {
 // A key whose rotation has failed is left to a person, and so is one whose
 // rotation was stopped.
 func TestRotateDueLeavesFailedOnes(t *testing.T) {
-	for status, reason := range map[string]string{"FAILED": "failed", "ABORTED": "failed", "TIMED_OUT": "failed", "RUNNING": "rotating", "PENDING_REDRIVE": "rotating"} {
+	for status, reason := range map[iamkeys.ExecutionStatus]string{"FAILED": "failed", "ABORTED": "failed", "TIMED_OUT": "failed", "RUNNING": "rotating", "PENDING_REDRIVE": "rotating"} {
 		w := dueScene(t)
-		w.SetExecution(w.Keys("older")[0].AccessKeyID, status)
+		w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: w.Keys("older")[0].AccessKeyID, Status: status})
 		e := w.rotateDue("apply")
 		out, _ := json.Marshal(e.output)
 		if e.failure != nil || len(w.started) != 2 || !strings.Contains(string(out), `{"reason":"`+reason+`","userName":"older"}`) {

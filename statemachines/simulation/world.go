@@ -478,7 +478,7 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 	e := &execution{w: w, name: name, machine: m, input: input}
 	w.started = append(w.started, e)
 	if m == rotation() {
-		w.SetExecution(name, e.status())
+		w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: name, Status: e.status()})
 	}
 	w.begin(d, func(a *actor) {
 		e.began = w.Now()
@@ -515,7 +515,7 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 		}
 		e.ended, e.over = true, w.Now()
 		if m == rotation() {
-			w.SetExecution(name, e.status())
+			w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: name, Status: e.status()})
 		}
 		if out, err := json.Marshal(e.output); err == nil {
 			w.state(out)
@@ -543,7 +543,7 @@ func (w *world) startExecution(arguments map[string]any) (any, error) {
 }
 
 // status is what DescribeExecution says.
-func (e *execution) status() string {
+func (e *execution) status() iamkeys.ExecutionStatus {
 	switch {
 	case !e.ended:
 		return "RUNNING"

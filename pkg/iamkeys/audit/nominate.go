@@ -108,11 +108,11 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 	for _, u := range nominees {
 		r, why := o.vet(u, now)
 		if why == "" || why == SkipNoSlot { // a rotation at work takes the second place
-			status, err := o.StepFunctions.DescribeExecution(ctx, r.AccessKeyID)
+			execution, err := o.StepFunctions.DescribeExecution(ctx, iamkeys.RotationWorkflow, r.AccessKeyID)
 			switch {
 			case err != nil && iamkeys.CodeOf(err) != iamkeys.NoSuchEntity:
 				return out, err
-			case err == nil && (status == "RUNNING" || status == "PENDING_REDRIVE"):
+			case err == nil && execution.Unfinished():
 				why = SkipRotating
 			case err == nil:
 				why = SkipFailed
@@ -133,7 +133,7 @@ func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
 	return out, nil
 }
 
-func optedIn(u iamkeys.User) bool { return iamkeys.HasTag(u, iamkeys.TagRotate, "on") }
+func optedIn(u iamkeys.User) bool { return u.Rotate() == iamkeys.OptedIn }
 
 // old gives the oldest Active key that is due, nil when there is none.
 func (o Due) old(keys []KeyFacts, now time.Time) *KeyFacts {
@@ -167,13 +167,12 @@ func (o Due) vet(u UserFacts, now time.Time) (r DueRotation, why SkipReason) {
 	var err error
 	r.SecretID, err = o.Secrets.Of(u.User, "")
 	overdue, _ := RuleOf(Overdue)
-	_, path, _ := strings.Cut(u.ARN, ":user")
 	switch e := exemption(u.User, overdue, now); {
 	case e != nil && e.Invalid == nil:
 		return r, SkipExempt
-	case !strings.HasPrefix(path, o.UserPath):
+	case !u.Under(o.UserPath):
 		return r, SkipPath
-	case iamkeys.HasTag(u.User, iamkeys.TagProtect, "true"):
+	case u.Protected():
 		return r, SkipProtected
 	case u.keyCount() > 1:
 		return r, SkipNoSlot

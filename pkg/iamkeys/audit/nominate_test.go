@@ -72,21 +72,21 @@ func TestDue(t *testing.T) {
 		{"protected", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:protect", "True"))
 		}, audit.SkipProtected},
-		{"not protected", func(a *iamkeystest.Account) {
+		{"protected, by the word false", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:protect", "false"))
-		}, "due"},
+		}, audit.SkipProtected},
 		{"a secret outside the prefix", func(a *iamkeystest.Account) {
 			optedInUser(a, user, 85*day, tag("iamkeys:secret", "elsewhere/x"))
 		}, audit.SkipSecret},
 		{"rotating", func(a *iamkeystest.Account) {
-			a.SetExecution(optedInUser(a, user, 85*day), "RUNNING")
+			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: optedInUser(a, user, 85*day), Status: "RUNNING"})
 		}, audit.SkipRotating},
 		{"rotating, both keys Active", func(a *iamkeystest.Account) {
-			a.SetExecution(optedInUser(a, user, 85*day), "RUNNING")
+			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: optedInUser(a, user, 85*day), Status: "RUNNING"})
 			a.AddKey(user, day)
 		}, audit.SkipRotating},
 		{"failed", func(a *iamkeystest.Account) {
-			a.SetExecution(optedInUser(a, user, 85*day), "TIMED_OUT")
+			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: optedInUser(a, user, 85*day), Status: "TIMED_OUT"})
 		}, audit.SkipFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestDueUnderFaults(t *testing.T) {
 		for n := 1; n < 12; n++ {
 			a := iamkeystest.NewAccount()
 			rotating := optedInUser(a, "rotating", 90*day)
-			a.SetExecution(rotating, "RUNNING")
+			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: rotating, Status: "RUNNING"})
 			unused := optedInUser(a, "unused", 90*day)
 			a.UsedAgo(unused, 80*day, "s3", "")
 			due := optedInUser(a, "due", 90*day)

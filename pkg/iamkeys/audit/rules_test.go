@@ -409,14 +409,17 @@ func FuzzExemption(f *testing.F) {
 	f.Add("2026-12-31", "frozen until spring", 0)
 	f.Add("2026-11-23", "x", 86399)
 	f.Add("2027-12-28", " ", -86400)
+	f.Add(" 2026-12-31\t", " frozen ", 0)
 	f.Add("2028-02-29", "\x00", 400*86400)
 	f.Add("+2026-1-1", "", 1)
 	f.Fuzz(func(t *testing.T, until, reason string, seconds int) {
 		now := asOf.Add(time.Duration(seconds%(1000*86400)) * time.Second)
+		asWritten := []iamkeys.Tag{{Key: iamkeys.TagExemptUntil, Value: until}, {Key: iamkeys.TagExemptReason, Value: reason}}
+		until, reason = strings.TrimSpace(until), strings.TrimSpace(reason)
 		u := of(fact{iamkeys.Inactive, 10 * 365 * day, unknown})
-		u.Tags = []iamkeys.Tag{{Key: iamkeys.TagExemptUntil, Value: until}, {Key: iamkeys.TagExemptReason, Value: reason}}
+		u.Tags = asWritten
 		last, err := time.Parse(time.RFC3339, until+"T23:59:59Z")
-		holds := err == nil && dates.MatchString(until) && strings.TrimSpace(reason) != "" && !now.After(last) && last.Sub(now) < 401*day
+		holds := err == nil && dates.MatchString(until) && reason != "" && !now.After(last) && last.Sub(now) < 401*day
 		r := judge(u, now)
 		if len(r.Findings)+len(r.Exempt) != 1 || (len(r.Exempt) == 1) != holds {
 			t.Fatalf("until %q, reason %q at %s: findings %v, exempt %v; want exempt: %v", until, reason, now, r.Findings, r.Exempt, holds)

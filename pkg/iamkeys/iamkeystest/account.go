@@ -33,6 +33,8 @@ type Account struct {
 	LastUsedLag time.Duration // until GetAccessKeyLastUsed shows a use
 	Propagation time.Duration // until a new key is accepted
 
+	ExecutionsLag time.Duration // until ListExecutions shows a start or an end
+
 	CredentialReport CredentialReport
 
 	// MakesFirstVersion makes CreateSecret make a current version by itself, as
@@ -51,7 +53,7 @@ type Account struct {
 	made    []iamkeys.AccessKey // every key ever made
 	deleted []iamkeys.AccessKey // every key ever deleted, as it was then
 
-	executions map[string]string // name → status
+	executions executions
 
 	rootKeys []iamkeys.AccessKey
 	objects  map[string]Object // of the report bucket

@@ -2,6 +2,7 @@ package iamkeystest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -495,5 +496,65 @@ func unknown(t *testing.T, err error) {
 	t.Helper()
 	if e, ok := errors.AsType[*iamkeys.Error](err); !ok || !e.OutcomeUnknown {
 		t.Errorf("got %v, want an outcome unknown", err)
+	}
+}
+
+// StepFunctions is every port to Step Functions.
+type StepFunctions interface {
+	iamkeys.DescribeExecution
+	iamkeys.ListExecutions
+}
+
+// TestStepFunctions is the contract of the ports to Step Functions. set notes an
+// execution, and lets time pass.
+func TestStepFunctions(t *testing.T, set func(iamkeys.Execution), sfn StepFunctions) {
+	ctx := t.Context()
+	const old, young, third = "AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE-again", "AKIAI44QH8DHBEXAMPLE"
+	input := json.RawMessage(`{"userName":"alice"}`)
+	set(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: old, Input: input})
+	set(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: young})
+	set(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: third})
+	set(iamkeys.Execution{Workflow: iamkeys.RetirementWorkflow, Name: "retire-" + old})
+	set(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: old, Status: iamkeys.ExecutionSucceeded, Output: json.RawMessage(`{"a":1}`)})
+
+	e, err := sfn.DescribeExecution(ctx, iamkeys.RotationWorkflow, old)
+	if err != nil || e.Workflow != iamkeys.RotationWorkflow || e.Name != old || e.Status != iamkeys.ExecutionSucceeded || e.Unfinished() ||
+		string(e.Input) != string(input) || string(e.Output) != `{"a":1}` || e.Started.IsZero() || !e.Stopped.After(e.Started) {
+		t.Errorf("described as %+v, %v", e, err)
+	}
+	running, err := sfn.DescribeExecution(ctx, iamkeys.RotationWorkflow, young)
+	if err != nil || !running.Unfinished() || !running.Stopped.IsZero() || !running.Started.After(e.Started) {
+		t.Errorf("the one that runs is described as %+v, %v", running, err)
+	}
+	_, err = sfn.DescribeExecution(ctx, iamkeys.RetirementWorkflow, old)
+	certain(t, err, iamkeys.NoSuchEntity)
+
+	for _, c := range []struct {
+		workflow iamkeys.Workflow
+		status   iamkeys.ExecutionStatus
+		since    time.Time
+		want     []string // newest first
+	}{
+		{iamkeys.RotationWorkflow, "", time.Time{}, []string{third, young, old}},
+		{iamkeys.RotationWorkflow, "", running.Started, []string{third, young}},
+		{iamkeys.RotationWorkflow, iamkeys.ExecutionRunning, time.Time{}, []string{third, young}},
+		{iamkeys.RotationWorkflow, iamkeys.ExecutionSucceeded, time.Time{}, []string{old}},
+		{iamkeys.RotationWorkflow, iamkeys.ExecutionFailed, time.Time{}, nil},
+		{iamkeys.RetirementWorkflow, "", time.Time{}, []string{"retire-" + old}},
+	} {
+		listed, err := sfn.ListExecutions(ctx, c.workflow, c.status, c.since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range listed {
+			names = append(names, e.Name)
+			if e.Workflow != c.workflow || c.status != "" && e.Status != c.status || e.Started.IsZero() || e.Input != nil || e.Output != nil {
+				t.Errorf("listed %+v", e)
+			}
+		}
+		if !slices.Equal(names, c.want) {
+			t.Errorf("the workflow %s lists %v with status %q since %v, want %v", c.workflow, names, c.status, c.since, c.want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package iamkeystest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -249,6 +250,7 @@ var refusals = map[string]map[iamkeys.Code]refusal{
 	"states": {
 		iamkeys.NoSuchEntity: {http.StatusBadRequest, "ExecutionDoesNotExist", ""},
 		iamkeys.AccessDenied: {http.StatusBadRequest, "AccessDeniedException", ""},
+		iamkeys.Throttled:    {http.StatusBadRequest, "ThrottlingException", ""},
 	},
 	"sts": {iamkeys.AccessDenied: {http.StatusForbidden, "InvalidClientTokenId", ""}},
 	"sns": {
@@ -404,18 +406,65 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 			return answer{}, err
 		}
 		return q.result(leaf("MessageId", id))
-	case "states:DescribeExecution":
-		var in struct{ ExecutionArn string }
-		if err := json.Unmarshal(q.body, &in); err != nil {
-			return answer{}, &refusal{http.StatusBadRequest, "SerializationException", err.Error()}
+	case "states:DescribeExecution", "states:ListExecutions":
+		return s.stepFunctions(ctx, q)
+	}
+	return answer{}, &refusal{http.StatusBadRequest, "InvalidAction", q.action + " is not spoken here."}
+}
+
+// stepFunctions does what is asked of Step Functions. The state machine of each
+// workflow has its word in its name, in any case.
+func (s *Server) stepFunctions(ctx context.Context, q request) (answer, error) {
+	var in struct {
+		ExecutionArn, StateMachineArn, StatusFilter, NextToken string
+		MaxResults                                             int
+	}
+	if err := json.Unmarshal(q.body, &in); err != nil {
+		return answer{}, &refusal{http.StatusBadRequest, "SerializationException", err.Error()}
+	}
+	parts := strings.Split(cmp.Or(in.ExecutionArn, in.StateMachineArn), ":") // arn:aws:states:Region:account:execution:machine:name
+	if len(parts) < 7 {
+		return answer{}, &refusal{http.StatusBadRequest, "InvalidArn", "Invalid Arn."}
+	}
+	workflow := iamkeys.RotationWorkflow
+	if strings.Contains(strings.ToLower(parts[6]), string(iamkeys.RetirementWorkflow)) {
+		workflow = iamkeys.RetirementWorkflow
+	}
+	show := func(e iamkeys.Execution) map[string]any {
+		out := map[string]any{"executionArn": strings.Join(append(slices.Clone(parts[:5]), "execution", parts[6], e.Name), ":"), "name": e.Name, "status": e.Status, "startDate": seconds(e.Started)}
+		if !e.Stopped.IsZero() {
+			out["stopDate"] = seconds(e.Stopped)
 		}
-		status, err := s.DescribeExecution(ctx, in.ExecutionArn[strings.LastIndex(in.ExecutionArn, ":")+1:])
+		if e.Input != nil {
+			out["input"] = string(e.Input)
+		}
+		if e.Output != nil {
+			out["output"] = string(e.Output)
+		}
+		return out
+	}
+	if q.action == "states:DescribeExecution" {
+		e, err := s.DescribeExecution(ctx, workflow, parts[len(parts)-1])
 		if err != nil {
 			return answer{}, err
 		}
-		return object(map[string]any{"executionArn": in.ExecutionArn, "status": status, "startDate": seconds(s.Now())})
+		return object(show(e))
 	}
-	return answer{}, &refusal{http.StatusBadRequest, "InvalidAction", q.action + " is not spoken here."}
+	all, err := s.ListExecutions(ctx, workflow, iamkeys.ExecutionStatus(in.StatusFilter), time.Time{})
+	if err != nil {
+		return answer{}, err
+	}
+	from, _ := strconv.Atoi(in.NextToken)
+	to := min(len(all), from+s.PageSize, from+cmp.Or(in.MaxResults, 100))
+	page := []any{}
+	for _, e := range all[from:to] {
+		page = append(page, show(e))
+	}
+	out := map[string]any{"executions": page}
+	if to < len(all) {
+		out["nextToken"] = strconv.Itoa(to)
+	}
+	return object(out)
 }
 
 // secretsManager does what is asked of Secrets Manager.

@@ -48,7 +48,7 @@ func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slo
 	auditor := audit.Audit{
 		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
 		Account: account.ID, Bucket: "iamkeys-reports", Thresholds: audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-		OwnerTag: "owner", Notify: audit.NotifyAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []audit.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
+		OwnerTag: "owner", Tell: audit.TellAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []audit.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
 	}
 	return map[string]lambda.Handler{
 		"list":       lambdafn.Handler(iamkeys.List{IAM: iam, Now: account.Now}.Run, log),
@@ -298,7 +298,7 @@ func TestAuditBehindTheWire(t *testing.T) {
 			Inventory: audit.TakeInventory{IAM: p, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log},
 			S3:        p, SNS: p, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
 			Account: account.ID, Bucket: "iamkeys-reports", Thresholds: audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-			OwnerTag: "owner", Notify: audit.NotifyAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]audit.Metric) {}, Now: account.Now, Log: log,
+			OwnerTag: "owner", Tell: audit.TellAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]audit.Metric) {}, Now: account.Now, Log: log,
 		}.Run(t.Context(), audit.Input{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})
 		if err != nil {
 			t.Fatal(err)

@@ -31,7 +31,7 @@ func main() {
 			UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays(),
 		},
 		OwnerTag:  env.OwnerTag(),
-		Notify:    audit.NotifyMode(env.Notify()),
+		Tell:      audit.Tell(env.Notify()),
 		RequestID: lambdafn.RequestID,
 		Calls:     iam.Calls,
 		Emit:      lambdafn.Emit,

@@ -79,12 +79,12 @@ func story() audit.Inventory {
 		with(user("tape-library", "owner", "datacentre", iamkeys.TagExemptUntil, "2027-03-31", iamkeys.TagExemptReason, "firmware accepts one key only; replaced in March"), iamkeys.Active, 540, 5, "s3"),
 		with(user("badge-printer", "owner", "facilities", iamkeys.TagExemptUntil, "2026-10-31", iamkeys.TagExemptReason, "vendor visit planned"), iamkeys.Active, 266, 12, "sqs"),
 	)
-	return audit.Inventory{Source: audit.FromCredentialReport, GeneratedTime: today.Add(-12 * time.Minute), Users: users, Root: root}
+	return audit.Inventory{Account: account, Source: audit.FromCredentialReport, GeneratedTime: today.Add(-12 * time.Minute), Users: users, Root: root}
 }
 
 func judge(inv audit.Inventory) audit.Report {
 	r := audit.Judge(inv, thresholds, "owner", today)
-	r.Summary.Account, r.Summary.RunID = account, "20261123T060000Z"
+	r.Summary.RunID = "20261123T060000Z"
 	return r
 }
 

@@ -26,6 +26,7 @@ const (
 
 // An Inventory is the facts that an audit judges.
 type Inventory struct {
+	Account       string // twelve digits
 	Source        Source
 	GeneratedTime time.Time   // when the facts were taken; last use is as of then
 	Users         []UserFacts // by name

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"iamkeys/pkg/iamkeys"
@@ -34,6 +33,7 @@ func Judge(inv Inventory, t Thresholds, ownerTag string, asOf time.Time) Report 
 			}
 		}
 	}
+	r.of(inv.Account)
 	r.Summary.Coverage = inv.coverage()
 	r.count()
 	return r
@@ -161,88 +161,4 @@ func (r *Report) count() {
 	if s.Notes == nil {
 		s.Notes = []string{}
 	}
-}
-
-// Compare sets the findings' states against the report before, nil for a first
-// run. A finding that is not there any more is resolved only when its user was
-// examined, or user or key are gone; otherwise it stays open as it was, and an
-// exempt one stays exempt while the exemption holds.
-func (r *Report) Compare(before *Report, inv Inventory) {
-	if before == nil {
-		before = &Report{}
-	} else {
-		r.Summary.ComparedWith = &before.Summary.AsOf
-	}
-	rest := map[identity][]Finding{} // of the report before, those not met again yet
-	for _, f := range slices.Concat(before.Findings, before.Exempt) {
-		rest[f.identity()] = append(rest[f.identity()], f)
-	}
-	asOf := r.Summary.AsOf
-	// meet dates a finding by what it was before, and reports whether that counted.
-	meet := func(f *Finding) (counted bool) {
-		f.FirstSeen = &asOf
-		id := f.identity()
-		i := slices.IndexFunc(rest[id], f.sameKey)
-		if i < 0 {
-			return false
-		}
-		old := rest[id][i]
-		rest[id] = slices.Delete(rest[id], i, i+1)
-		if old.FirstSeen != nil {
-			f.FirstSeen = old.FirstSeen
-		}
-		return old.State != Exempt
-	}
-	for i := range r.Findings {
-		r.Findings[i].State = New
-		if meet(&r.Findings[i]) {
-			r.Findings[i].State = Open
-		}
-	}
-	for i := range r.Exempt {
-		meet(&r.Exempt[i])
-	}
-	unexamined := map[string]UserFacts{}
-	for _, u := range append([]UserFacts{inv.Root}, inv.Users...) {
-		if u.Unexamined != "" {
-			unexamined[identifies(u.UserName, u.ARN)] = u
-		}
-	}
-	for id, left := range rest {
-		u, unread := unexamined[id.user]
-		for _, f := range left {
-			rule, _ := RuleOf(f.Rule)
-			e := exemption(u.User, rule, asOf)
-			switch stays, holds := unread && !u.lacks(f), e != nil && e.Invalid == nil; {
-			case stays && f.State == Exempt && holds:
-				r.Exempt = append(r.Exempt, f)
-			case stays && f.State == Exempt:
-				f.State, f.Exemption = New, e
-				r.Findings = append(r.Findings, f)
-			case stays:
-				f.State = Open
-				r.Findings = append(r.Findings, f)
-			case f.State != Exempt:
-				f.State = Resolved
-				r.Resolved = append(r.Resolved, f)
-			}
-		}
-	}
-	r.count()
-}
-
-// lacks reports whether the finding's key is known to be gone: the user's keys
-// were listed, and it is not among them.
-func (u UserFacts) lacks(f Finding) bool {
-	if f.CreateDate == nil {
-		return false
-	}
-	listed := false
-	for _, k := range u.Keys {
-		if sameSecond(k.CreateDate, *f.CreateDate) && f.sameKey(Finding{AccessKeyID: iamkeys.Optional(k.AccessKeyID)}) {
-			return false
-		}
-		listed = listed || k.AccessKeyID != ""
-	}
-	return listed
 }

@@ -20,10 +20,20 @@ const RootName = "<root_account>"
 // pkg/render; the text, CSV and HTML forms are made of the same value.
 type Report struct {
 	Summary  Summary   `json:"summary"`
-	Findings []Finding `json:"findings"` // new and open, worst first
-	Exempt   []Finding `json:"exempt"`   // would be findings without their exemption
-	Resolved []Finding `json:"resolved"` // as they were in the report before
-	Omitted  int       `json:"omitted,omitempty"`
+	Findings []Finding `json:"findings"`          // new and open, worst first
+	Exempt   []Finding `json:"exempt"`            // would be findings without their exemption
+	Resolved []Finding `json:"resolved"`          // as they were in the report before
+	Omitted  *int      `json:"omitted,omitempty"` // entries that this copy of the report leaves out; null in the stored one
+}
+
+// of says whose account the report and its findings are about.
+func (r *Report) of(account string) {
+	r.Summary.Account = account
+	for _, findings := range [][]Finding{r.Findings, r.Exempt, r.Resolved} {
+		for i := range findings {
+			findings[i].Account = account
+		}
+	}
 }
 
 // Summary is what a report comes to.
@@ -44,7 +54,15 @@ type Summary struct {
 	Exempt        int            `json:"exempt"`
 	Thresholds    Thresholds     `json:"thresholds"`
 	KeyAges       KeyAges        `json:"keyAges"`
-	Notes         []string       `json:"notes"` // what a reader must know of how the report came about
+	SecurityHub   *SecurityHub   `json:"securityHub"` // null when off
+	Notes         []string       `json:"notes"`       // what a reader must know of how the report came about
+}
+
+// SecurityHub says what became of the findings that were sent to AWS Security Hub.
+type SecurityHub struct {
+	Enabled bool `json:"enabled"` // Security Hub is on in the account and Region
+	Sent    int  `json:"sent"`
+	Refused int  `json:"refused"`
 }
 
 // Coverage says what was examined. The root user is not counted. Complete means
@@ -112,6 +130,7 @@ const (
 type Finding struct {
 	Rule         RuleID             `json:"rule"`
 	Severity     Severity           `json:"severity"`
+	Account      string             `json:"account"`
 	UserName     string             `json:"userName"`
 	UserARN      string             `json:"userArn"`
 	AccessKeyID  *string            `json:"accessKeyId"` // null also when the key's user could not be read live

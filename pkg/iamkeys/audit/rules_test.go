@@ -57,7 +57,7 @@ func of(facts ...fact) audit.UserFacts {
 
 // judge judges one user, and an account without a root key.
 func judge(u audit.UserFacts, asOf time.Time) audit.Report {
-	inv := audit.Inventory{Root: audit.UserFacts{Root: true, User: iamkeys.User{UserName: audit.RootName}}}
+	inv := audit.Inventory{Account: "123456789012", Root: audit.UserFacts{Root: true, User: iamkeys.User{UserName: audit.RootName}}}
 	if u.Root {
 		inv.Root = u
 	} else {
@@ -243,7 +243,7 @@ func TestFinding(t *testing.T) {
 		got = append(got, string(line))
 	}
 	const (
-		who   = `"userName":"ci-deploy","userArn":"arn:aws:iam::123456789012:user/ci-deploy"`
+		who   = `"account":"123456789012","userName":"ci-deploy","userArn":"arn:aws:iam::123456789012:user/ci-deploy"`
 		after = `"owner":"Team A","state":"open","firstSeen":null,"exemption":null,"remedy":"","controls":null}`
 		one   = `"accessKeyId":"AKIAIOSFODNN7EXAMPLE","status":"Active","createDate":"2026-08-14T10:00:00Z","ageDays":100,"lastUsedDate":"2026-10-03T10:00:00Z","neverUsed":false,"idleDays":50,"serviceName":"s3","region":null,`
 		two   = `"accessKeyId":null,"status":"Active","createDate":"2026-08-20T09:00:00Z","ageDays":95,"lastUsedDate":null,"neverUsed":true,"idleDays":95,"serviceName":null,"region":null,`

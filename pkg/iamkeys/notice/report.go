@@ -25,7 +25,8 @@ func Report(text func(r audit.Report, where string, limit int) []byte) func(r au
 		build := func(most int) iamkeys.Message {
 			cut := r
 			cut.Findings, cut.Exempt, cut.Resolved = head(r.Findings, most), head(r.Exempt, most), head(r.Resolved, most)
-			cut.Omitted = len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
+			omitted := len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
+			cut.Omitted = &omitted
 			content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
 			return iamkeys.Message{
 				Subject: subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, headline(r.Summary))),

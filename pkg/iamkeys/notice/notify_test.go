@@ -89,28 +89,28 @@ func TestNotices(t *testing.T) {
 	short := *rotation(iamkeys.StartDeactivate)
 	short.QuietHours = 360 // as long as what is left after the reminder
 	for name, in := range map[string]notice.Input{
-		"ready":                   {Stage: notice.StageReady, Rotation: rotation(iamkeys.StartDeactivate)},
-		"reminder-in-use":         {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
-		"reminder-not-adopted":    {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
-		"reminder-error":          {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
-		"reminder-error-earlier":  {Stage: notice.StageReminder, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse), EarlierError: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
-		"reminder-short":          {Stage: notice.StageReminder, Rotation: &short, Error: caused("KeyInUse", inUse), EarlierError: caused("KeyInUse", inUse)},
-		"off-error-earlier":       {Stage: notice.StageOff, Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
-		"off":                     {Stage: notice.StageOff, Rotation: rotation(iamkeys.StartSoak)},
-		"done":                    {Stage: notice.StageDone, Rotation: rotation(iamkeys.StartSoak)},
-		"failed-plan":             {Stage: notice.StageFailed, Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
-		"failed-create":           {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
-		"failed-create-orphan":    {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
-		"failed-create-died":      {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartCreate), Error: &notice.StepError{Name: "States.Timeout"}},
-		"failed-in-use":           {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
-		"failed-not-adopted":      {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
-		"failed-wait-replaced":    {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
-		"failed-soak-rolled-back": {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
-		"failed-soak-replaced":    {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
-		"failed-soak-user-gone":   {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
-		"failed-soak":             {Stage: notice.StageFailed, Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
-		"planned":                 {Stage: notice.StagePlanned, Due: due},
-		"started":                 {Stage: notice.StageStarted, Due: due},
+		"ready":                   {Stage: "ready", Rotation: rotation(iamkeys.StartDeactivate)},
+		"reminder-in-use":         {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"reminder-not-adopted":    {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"reminder-error":          {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-error-earlier":  {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse), EarlierError: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-short":          {Stage: "reminder", Rotation: &short, Error: caused("KeyInUse", inUse), EarlierError: caused("KeyInUse", inUse)},
+		"off-error-earlier":       {Stage: "off", Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
+		"off":                     {Stage: "off", Rotation: rotation(iamkeys.StartSoak)},
+		"done":                    {Stage: "done", Rotation: rotation(iamkeys.StartSoak)},
+		"failed-plan":             {Stage: "failed", Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
+		"failed-create":           {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
+		"failed-create-orphan":    {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
+		"failed-create-died":      {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: &notice.StepError{Name: "States.Timeout"}},
+		"failed-in-use":           {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"failed-not-adopted":      {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"failed-wait-replaced":    {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-rolled-back": {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
+		"failed-soak-replaced":    {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-user-gone":   {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-soak":             {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
+		"planned":                 {Stage: "planned", Due: due},
+		"started":                 {Stage: "started", Due: due},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := in.Validate(); err != nil {
@@ -138,23 +138,23 @@ func TestNotices(t *testing.T) {
 
 func TestNotify(t *testing.T) {
 	a := iamkeystest.NewAccount()
-	out, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StagePlanned, Due: &audit.DueOutput{}})
+	out, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: "planned", Due: &audit.DueOutput{}})
 	if err != nil || out.MessageID != nil || len(a.Messages()) > 0 {
 		t.Errorf("nothing due: got %+v, %v and the messages %v", out, err, a.Messages())
 	}
 
 	p := a.Start()
 	p.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Refused }
-	_, err = notifier(p).Run(t.Context(), notice.Input{Stage: notice.StageReady, Rotation: rotation(iamkeys.StartDeactivate)})
+	_, err = notifier(p).Run(t.Context(), notice.Input{Stage: "ready", Rotation: rotation(iamkeys.StartDeactivate)})
 	wantCode(t, err, iamkeys.NotifyFailed)
 
 	hostile := rotation(iamkeys.StartDeactivate)
 	injected := "a\r\nBcc: everybody\x1b[2J\u202e"
 	hostile.Owner, hostile.AccessKeyID, hostile.SecretID = new(injected+strings.Repeat("é", 300)), &injected, &injected
-	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StageReady, Rotation: hostile}); err != nil {
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: "ready", Rotation: hostile}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StagePlanned, Due: &audit.DueOutput{
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: "planned", Due: &audit.DueOutput{
 		Rotations: []audit.DueRotation{{UserName: injected, AccessKeyID: injected, SecretID: injected, Owner: &injected}},
 		Skipped:   []audit.SkippedUser{{UserName: injected, Reason: audit.SkipReason(injected)}}, SkippedCounts: map[audit.SkipReason]int{audit.SkipReason(injected): 1},
 	}}); err != nil {
@@ -173,7 +173,7 @@ func TestNotify(t *testing.T) {
 	}
 
 	endless := &notice.StepError{Name: "Internal", Message: strings.Repeat("\x00é", 200_000)}
-	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: notice.StageFailed, Rotation: hostile, Error: endless, EarlierError: &notice.StepError{Name: "KeyInUse", Message: endless.Message}}); err != nil {
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: "failed", Rotation: hostile, Error: endless, EarlierError: &notice.StepError{Name: "KeyInUse", Message: endless.Message}}); err != nil {
 		t.Fatal(err)
 	}
 	if m := a.Messages()[2]; len(m.Body()) > 200_000 {
@@ -181,9 +181,9 @@ func TestNotify(t *testing.T) {
 	}
 
 	for _, in := range []notice.Input{
-		{Stage: notice.StageReady, Rotation: &iamkeys.Rotation{UserName: user}}, {Stage: notice.StagePlanned, Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
-		{}, {Stage: "soon"}, {Stage: notice.StageReady}, {Stage: notice.StagePlanned}, {Stage: notice.StageReady, Rotation: &iamkeys.Rotation{}},
-		{Stage: notice.StagePlanned, Due: &audit.DueOutput{}, Rotation: hostile}, {Stage: notice.StageReady, Due: &audit.DueOutput{}, Rotation: hostile},
+		{Stage: "ready", Rotation: &iamkeys.Rotation{UserName: user}}, {Stage: "planned", Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
+		{}, {Stage: "soon"}, {Stage: "ready"}, {Stage: "planned"}, {Stage: "ready", Rotation: &iamkeys.Rotation{}},
+		{Stage: "planned", Due: &audit.DueOutput{}, Rotation: hostile}, {Stage: "ready", Due: &audit.DueOutput{}, Rotation: hostile},
 	} {
 		if err := in.Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput {
 			t.Errorf("%+v: got %v, want InvalidInput", in, err)

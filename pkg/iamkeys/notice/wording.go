@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -44,6 +45,29 @@ func attributeText(s string) string {
 		s = s[:len(s)-n]
 	}
 	return s
+}
+
+func plural(n int, one, more string) string {
+	if n == 1 {
+		more = one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func join(id, state string) string {
+	if id == "" {
+		return ""
+	}
+	return Printable(id) + "  " + state
 }
 
 // MailColumns is the width that mail clients show plain text without wrapping.

@@ -1,0 +1,129 @@
+package notice
+
+import (
+	"slices"
+
+	"iamkeys/pkg/iamkeys"
+)
+
+// A Stage is an occasion to tell people.
+type Stage string
+
+// A Kind is what a message is about, and its attribute of that name.
+type Kind string
+
+// The kinds.
+const (
+	KindAudit    Kind = "audit"
+	KindRotation Kind = "rotation"
+)
+
+// A way is one of the things that a notice can be about.
+type way struct {
+	field string // of the input
+	kind  Kind
+	list  bool // of what a schedule nominated, and not one key
+}
+
+var (
+	rotation = way{"rotation", KindRotation, false}
+	due      = way{"due", KindRotation, true}
+)
+
+// A row of the table of stages: when people are told, what the subject says, how the
+// keys stand, and the text. A new stage is a row here and a text in its kind's file;
+// validation, attributes, JSON and docs/notices.md are made from the rows.
+type row struct {
+	of       way
+	stage    Stage
+	when     string
+	headline string // in a few words; of a list what one is, and what more are
+	old, new string // how the keys stand
+	text     func(situation) text
+}
+
+var stages = []row{
+	{rotation, "ready", "the new key is delivered", "the new key is ready", "Active", "Active, delivered", ready},
+	{rotation, "reminder", "half the wait is over", "half the time is over, the old key is still on", lastSeen, lastSeen, reminder},
+	{rotation, "off", "the old key is Inactive", "the old key is switched off", "Inactive", lastSeen, off},
+	{rotation, "done", "the old key is deleted", "done, the old key is deleted", "deleted", lastSeen, done},
+	{rotation, failed, "the rotation ended early", failedWith, lastSeen, lastSeen, endedInWait},
+	{due, "planned", "RotationMode is plan, and keys are due", "rotation would start/rotations would start", "", "", rotationsPlanned},
+	{due, "started", "RotationMode is apply, and keys are due", "rotation is being started/rotations are being started", "", "", rotationsStarted},
+}
+
+const (
+	failed     Stage = "failed"         // of every way
+	failedWith       = "failed with %s" // the error
+
+	lastSeen     = "Active when last seen" // and may have changed since, or been changed by a function whose answer was lost
+	notDelivered = "not Active or not delivered"
+)
+
+// An answer is a row of the second table: what a stage says instead when a step
+// answered so. What is empty is as in the stage's own row.
+type answer struct {
+	of       way
+	stage    Stage
+	start    iamkeys.Start  // the step that was next
+	codes    []iamkeys.Code // any when there is none
+	headline string
+	old, new string
+	text     func(situation) text
+}
+
+const (
+	anyStep    iamkeys.Start = "any"
+	unplanned  iamkeys.Start = ""           // it was refused before anything was changed
+	noAnswer   iamkeys.Code  = "none"       // a function died, or its answer was lost
+	rolledBack iamkeys.Code  = "RolledBack" // the workflow's own: a person went back to the old key
+)
+
+func only(codes ...iamkeys.Code) []iamkeys.Code { return codes }
+
+// answers is searched from the top. Only KeyInUse and NotAdopted are said of an Active
+// key; what any other error left is not known for certain, and not said as if it were.
+var answers = []answer{
+	{rotation, "reminder", anyStep, only(iamkeys.KeyInUse, iamkeys.NotAdopted), "", "Active", "Active, delivered", nil},
+	{rotation, "done", iamkeys.StartDeactivate, nil, "done, the old key is gone", "", "", goneInWait},
+
+	{rotation, failed, unplanned, nil, "", "unchanged", "", refused},
+	{rotation, failed, iamkeys.StartCreate, only(iamkeys.OrphanedKey), "", "Active", "", orphaned},
+	{rotation, failed, iamkeys.StartCreate, only(noAnswer), "", "Active", "", createDied},
+	{rotation, failed, iamkeys.StartCreate, nil, "", "Active", "", notCreated},
+	{rotation, failed, anyStep, only(rolledBack), "rolled back, the old key is Active again", "Active again", "", wentBack},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotReplaced), "", "Inactive", notDelivered, notReplacedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NoSuchEntity), "ended, the user is gone", "gone", "gone", userGone},
+	{rotation, failed, iamkeys.StartSoak, nil, "", "Inactive, as far as is known", "", endedInSoak},
+	{rotation, failed, anyStep, only(iamkeys.KeyInUse), "failed, the old key is still in use", "Active", "Active", stillInUse},
+	{rotation, failed, anyStep, only(iamkeys.NotAdopted), "failed, the new key is not in use", "Active", "Active", neverAdopted},
+	{rotation, failed, anyStep, only(iamkeys.NotReplaced), "", "", notDelivered, notReplacedInWait},
+	{rotation, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active", "Active", nobodyTold},
+}
+
+// rowOf gives the stage's row, with what the first answer that fits says instead.
+func rowOf(m matter, name Stage, code iamkeys.Code) (r row, ok bool) {
+	i := slices.IndexFunc(stages, func(r row) bool { return r.of == m.of && r.stage == name })
+	if i < 0 {
+		return r, false
+	}
+	r = stages[i]
+	named := slices.Contains(iamkeys.Codes, code) || code == rolledBack
+	i = slices.IndexFunc(answers, func(a answer) bool {
+		return a.of == m.of && a.stage == name && (a.start == anyStep || a.start == m.start) &&
+			(a.codes == nil || slices.Contains(a.codes, code) || !named && slices.Contains(a.codes, noAnswer))
+	})
+	if i < 0 {
+		return r, true
+	}
+	a := answers[i]
+	for said, instead := range map[*string]string{&r.headline: a.headline, &r.old: a.old, &r.new: a.new} {
+		if instead != "" {
+			*said = instead
+		}
+	}
+	if a.text != nil {
+		r.text = a.text
+	}
+	return r, true
+}

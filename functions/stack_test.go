@@ -666,12 +666,9 @@ func machines(t *testing.T, tpl template) map[string]machine {
 
 // tasks visits every task of a workflow, those inside a Map too.
 func tasks(m *asl.Machine, visit func(name string, s *asl.State)) {
-	for name, s := range m.States {
+	for name, s := range m.AllStates() {
 		if s.Type == "Task" {
 			visit(name, s)
-		}
-		if s.ItemProcessor != nil {
-			tasks(s.ItemProcessor, visit)
 		}
 	}
 }

@@ -97,7 +97,7 @@ func todaysInputs(t *testing.T) []sent {
 	record("rotate-due", "plan", `{}`, &script{due: []string{oldKey}})
 	each(t, func(t *testing.T, m *asl.Machine) {
 		workflow := filepath.Base(t.Name())
-		for name, s := range allStates(m) {
+		for name, s := range m.AllStates() {
 			if s.Type == "Task" && !reached[workflow+" "+name] {
 				t.Errorf("state %q was not reached, so what it sends is not recorded", name)
 			}

@@ -32,17 +32,6 @@ func each(t *testing.T, test func(t *testing.T, m *asl.Machine)) {
 	}
 }
 
-// allStates gives every state of the machine, those inside a Map too.
-func allStates(m *asl.Machine) map[string]*asl.State {
-	states := maps.Clone(m.States)
-	for _, s := range m.States {
-		if s.ItemProcessor != nil {
-			maps.Copy(states, allStates(s.ItemProcessor))
-		}
-	}
-	return states
-}
-
 func TestNames(t *testing.T) {
 	if got, want := statemachines.Names(), []string{"lifecycle", "rotate-due", "rotation"}; !slices.Equal(got, want) {
 		t.Errorf("got workflows %v, want %v", got, want)
@@ -54,7 +43,7 @@ func TestCommentOnEveryState(t *testing.T) {
 		if m.Comment == "" {
 			t.Error("the workflow has no Comment: its reader meets it in the console, without the repository")
 		}
-		for name, s := range allStates(m) {
+		for name, s := range m.AllStates() {
 			if s.Comment == "" {
 				t.Errorf("state %q has no Comment: it says why the state is there, to whoever reads a failed execution", name)
 			}
@@ -68,7 +57,7 @@ func TestOneRetryWording(t *testing.T) {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, m *asl.Machine) {
-		for name, s := range allStates(m) {
+		for name, s := range m.AllStates() {
 			if !strings.HasSuffix(s.Resource, ":lambda:invoke") {
 				if len(s.Retry) > 0 {
 					t.Errorf("state %q retries, but calls no function: only functions are known to be safe to repeat", name)
@@ -111,7 +100,7 @@ func TestEveryStateIsReached(t *testing.T) {
 					t.Errorf("no way leads to state %q: a state nobody enters is untested", name)
 				}
 				if s.ItemProcessor != nil {
-					check(s.ItemProcessor)
+					check(&s.ItemProcessor.Machine)
 				}
 			}
 		}
@@ -186,7 +175,11 @@ func unassigned(m *asl.Machine, outer map[string]bool) []string {
 			}
 		}
 		if s.ItemProcessor != nil {
-			faults = append(faults, unassigned(s.ItemProcessor, known[name])...)
+			outer := known[name]
+			if s.ItemProcessor.Distributed() { // its children are executions of their own
+				outer = map[string]bool{}
+			}
+			faults = append(faults, unassigned(&s.ItemProcessor.Machine, outer)...)
 		}
 	}
 	slices.Sort(faults)
@@ -197,14 +190,14 @@ func unassigned(m *asl.Machine, outer map[string]bool) []string {
 // $states.errorOutput only where one was caught: elsewhere they yield nothing.
 func TestStatesFieldsAreThere(t *testing.T) {
 	each(t, func(t *testing.T, m *asl.Machine) {
-		for name, s := range allStates(m) {
+		for name, s := range m.AllStates() {
 			for _, e := range s.Expressions() {
 				for _, path := range e.Paths() {
 					if len(path) < 2 || path[0] != "states" {
 						continue
 					}
 					if path[1] == "result" && s.Type != "Task" && s.Type != "Map" || path[1] == "errorOutput" && len(s.Catch) == 0 ||
-						!slices.Contains([]string{"input", "result", "errorOutput"}, path[1]) {
+						!slices.Contains([]string{"input", "result", "errorOutput", "context"}, path[1]) {
 						t.Errorf("state %q uses $%s, which is not there", name, strings.Join(path, "."))
 					}
 				}

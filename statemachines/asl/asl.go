@@ -4,8 +4,9 @@
 //
 // It knows the part of the Amazon States Language that the workflows may use,
 // and [Parse] refuses the rest, so that what a test runs here is what runs on AWS.
-// Expressions are variable paths, comparisons and "+ 1"; what needs more belongs
-// into a function, where it has a type and a test.
+// Expressions are variable paths, comparisons, "+ 1" and $merge; what needs more
+// belongs into a function, where it has a type and a test. JSONPath is for the
+// distributed Map alone, whose fields local emulators read in no other language.
 //
 // https://states-language.net/spec.html and
 // https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html
@@ -13,6 +14,7 @@ package asl
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,12 +40,13 @@ type Machine struct {
 
 // A State is one state of a workflow; which fields it has depends on its Type.
 type State struct {
-	Comment string
-	Type    string
-	Next    string
-	End     bool
-	Assign  map[string]any
-	Output  any
+	Comment       string
+	QueryLanguage string
+	Type          string
+	Next          string
+	End           bool
+	Assign        map[string]any
+	Output        any
 
 	// Task
 	Resource       string
@@ -63,9 +66,30 @@ type State struct {
 	Error, Cause any
 
 	// Map
-	Items          any
-	MaxConcurrency int
-	ItemProcessor  *Machine
+	Items                      any
+	MaxConcurrency             int
+	ItemProcessor              *Processor
+	ItemReader                 *ItemReader
+	MaxConcurrencyPath         string
+	ToleratedFailurePercentage float64
+	Label                      string
+	ResultPath                 json.RawMessage
+}
+
+// A Processor is the machine that a Map runs for each item.
+type Processor struct {
+	ProcessorConfig struct{ Mode, ExecutionType string }
+	Machine
+}
+
+// Distributed reports whether each item is an execution of its own.
+func (p *Processor) Distributed() bool { return p != nil && p.ProcessorConfig.Mode == "DISTRIBUTED" }
+
+// An ItemReader says which object of S3 holds a distributed Map's items.
+type ItemReader struct {
+	Resource     string
+	ReaderConfig struct{ InputType string }
+	Parameters   map[string]string
 }
 
 // A Retrier says which errors of a task are tried again, and when.
@@ -114,6 +138,10 @@ var fields = map[string]string{
 	"Succeed": "",
 	"Fail":    "Error! Cause!",
 	"Map":     "Items! MaxConcurrency ItemProcessor! Retry Catch Assign Output Next End",
+
+	// In JSONPath: its output is its input, since what a thousand children answer
+	// does not fit a state.
+	"distributed Map": "ItemReader! MaxConcurrencyPath! ToleratedFailurePercentage Label ResultPath! ItemProcessor! Next End",
 }
 
 // Parse reads a workflow and refuses what is not in the part of the language
@@ -125,20 +153,19 @@ func Parse(text []byte) (*Machine, error) {
 	if err := d.Decode(&m); err != nil {
 		return nil, fmt.Errorf("parsing: %w", err)
 	}
-	if m.QueryLanguage != "JSONata" {
-		return nil, fmt.Errorf("QueryLanguage is %q, not JSONata", m.QueryLanguage)
-	}
-	if err := m.compile(); err != nil {
+	if err := m.compile(m.QueryLanguage); err != nil {
 		return nil, err
 	}
 	return &m, nil
 }
 
-func (m *Machine) compile() error {
+// compile checks and compiles the states, which are in that language unless they say another.
+func (m *Machine) compile(language string) error {
 	if m.States[m.StartAt] == nil {
 		return fmt.Errorf("StartAt names no state: %q", m.StartAt)
 	}
 	for name, s := range m.States {
+		s.QueryLanguage = cmp.Or(s.QueryLanguage, language, "JSONPath")
 		if err := m.check(s); err != nil {
 			return fmt.Errorf("state %q: %w", name, err)
 		}
@@ -147,11 +174,18 @@ func (m *Machine) compile() error {
 }
 
 func (m *Machine) check(s *State) error {
-	list, ok := fields[s.Type]
+	kind, language := s.Type, "JSONata"
+	if s.Type == "Map" && s.ItemProcessor.Distributed() {
+		kind, language = "distributed Map", "JSONPath"
+	}
+	list, ok := fields[kind]
 	if !ok {
 		return fmt.Errorf("its type %q is not one of those that the workflows use", s.Type)
 	}
-	may := map[string]bool{"Comment": false, "Type": true}
+	if s.QueryLanguage != language {
+		return fmt.Errorf("its language is %s; a %s's must be %s", s.QueryLanguage, kind, language)
+	}
+	may := map[string]bool{"Comment": false, "Type": true, "QueryLanguage": true}
 	for f := range strings.FieldsSeq(list) {
 		may[strings.TrimSuffix(f, "!")] = strings.HasSuffix(f, "!")
 	}
@@ -160,7 +194,7 @@ func (m *Machine) check(s *State) error {
 		field, set := v.Type().Field(i).Name, !v.Field(i).IsZero()
 		must, known := may[field]
 		if set && !known {
-			return fmt.Errorf("%s does not belong into a %s state", field, s.Type)
+			return fmt.Errorf("%s does not belong into a %s state", field, kind)
 		}
 		if must && !set {
 			return fmt.Errorf("%s is missing", field)
@@ -191,12 +225,36 @@ func (m *Machine) check(s *State) error {
 		}
 	}
 	if s.ItemProcessor != nil {
-		if err := s.ItemProcessor.compile(); err != nil {
+		if err := s.ItemProcessor.compile(s.QueryLanguage); err != nil {
 			return fmt.Errorf("ItemProcessor: %w", err)
 		}
 	}
+	if s.ItemProcessor.Distributed() {
+		return s.checkDistributed()
+	}
 	return s.compile()
 }
+
+// checkDistributed refuses what [State.mapRun] does not do.
+func (s *State) checkDistributed() error {
+	r := s.ItemReader
+	switch {
+	case s.ItemProcessor.ProcessorConfig.ExecutionType != "STANDARD":
+		return errors.New("children must be STANDARD: an EXPRESS one ends after 5 minutes")
+	case !strings.HasSuffix(r.Resource, ":states:::s3:getObject") || r.ReaderConfig.InputType != "JSON" || r.Parameters["Bucket.$"] == "" || r.Parameters["Key.$"] == "" || len(r.Parameters) != 2:
+		return errors.New("ItemReader must read a JSON object of S3, by Bucket.$ and Key.$")
+	case string(s.ResultPath) != "null":
+		return errors.New("ResultPath must be null")
+	}
+	for _, path := range []string{r.Parameters["Bucket.$"], r.Parameters["Key.$"], s.MaxConcurrencyPath} {
+		if !references.MatchString(path) {
+			return fmt.Errorf("%q is no reference path such as $.a.b", path)
+		}
+	}
+	return nil
+}
+
+var references = regexp.MustCompile(`^\$(?:\.[A-Za-z][A-Za-z0-9]*)+$`)
 
 // Successors are the states that may come next.
 func (s *State) Successors() []string {
@@ -284,49 +342,95 @@ func compile(v any) (any, error) {
 	return v, nil
 }
 
-// An Expression is $a.b.c, $a.b + 1, or a comparison of $a.b with a path or a
-// literal. JSONata counts membership (in) among the comparisons.
+// An Expression is $a.b.c, $a.b + 1, a comparison of $a.b with a path or a literal,
+// or $merge([$a.b, {'name': ...}]), $a.b with these fields added or replaced, each by
+// a path or a literal. JSONata counts membership (in) among the comparisons.
 type Expression struct {
 	text     string
 	left     []string // a path without its $: a, b, c
 	operator string   // "" for a path alone
-	right    []string // a path, or nil
-	literal  any      // when right is nil
+	right    operand
+	merged   []member // of a $merge, in order
+}
+
+// An operand is a path or a literal.
+type operand struct {
+	path    []string // nil for a literal
+	literal any
+}
+
+type member struct {
+	name  string
+	value operand
 }
 
 var (
 	paths       = `\$[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*`
-	expressions = regexp.MustCompile(`^(` + paths + `)(?: (=|!=|<|<=|>|>=|in|\+) (` + paths + `|null|true|false|[0-9]+|'[^'\\]*'))?$`)
+	operands    = paths + `|null|true|false|[0-9]+|'[^'\\]*'`
+	expressions = regexp.MustCompile(`^(` + paths + `)(?: (=|!=|<|<=|>|>=|in|\+) (` + operands + `))?$`)
+	members     = `'[A-Za-z]+': (?:` + operands + `)`
+	merges      = regexp.MustCompile(`^\$merge\(\[(` + paths + `), \{(` + members + `(?:, ` + members + `)*)\}\]\)$`)
+	oneMember   = regexp.MustCompile(`'([A-Za-z]+)': (` + operands + `)`)
 )
 
 // String gives the expression as it is written.
 func (e *Expression) String() string { return e.text }
 
 func parseExpression(text string) (*Expression, error) {
+	if m := merges.FindStringSubmatch(text); m != nil {
+		e := &Expression{text: text, left: parsePath(m[1]), operator: "$merge"}
+		for _, one := range oneMember.FindAllStringSubmatch(m[2], -1) {
+			e.merged = append(e.merged, member{one[1], parseOperand(one[2])})
+		}
+		return e, nil
+	}
 	m := expressions.FindStringSubmatch(text)
 	if m == nil || m[2] == "+" && m[3] != "1" {
-		return nil, fmt.Errorf("expression %q is more than a variable path, a comparison or + 1: what it computes belongs into a function", text)
+		return nil, fmt.Errorf("expression %q is more than a variable path, a comparison, + 1 or $merge: what it computes belongs into a function", text)
 	}
-	e := &Expression{text: text, left: strings.Split(m[1][1:], "."), operator: m[2]}
-	switch right := m[3]; {
-	case strings.HasPrefix(right, "$"):
-		e.right = strings.Split(right[1:], ".")
-	case right == "true" || right == "false":
-		e.literal = right == "true"
-	case strings.HasPrefix(right, "'"):
-		e.literal = strings.Trim(right, "'")
-	case right != "" && right != "null":
-		e.literal, _ = strconv.ParseFloat(right, 64) // the pattern lets digits only through
+	return &Expression{text: text, left: parsePath(m[1]), operator: m[2], right: parseOperand(m[3])}, nil
+}
+
+func parsePath(text string) []string { return strings.Split(text[1:], ".") }
+
+func parseOperand(text string) operand {
+	switch {
+	case strings.HasPrefix(text, "$"):
+		return operand{path: parsePath(text)}
+	case text == "true" || text == "false":
+		return operand{literal: text == "true"}
+	case strings.HasPrefix(text, "'"):
+		return operand{literal: strings.Trim(text, "'")}
+	case text != "" && text != "null":
+		n, _ := strconv.ParseFloat(text, 64) // the pattern lets digits only through
+		return operand{literal: n}
 	}
-	return e, nil
+	return operand{}
 }
 
 // Paths gives the variable paths that the expression reads, such as [states input].
 func (e *Expression) Paths() [][]string {
-	if e.right == nil {
-		return [][]string{e.left}
+	found := [][]string{e.left}
+	if e.right.path != nil {
+		found = append(found, e.right.path)
 	}
-	return [][]string{e.left, e.right}
+	for _, m := range e.merged {
+		if m.value.path != nil {
+			found = append(found, m.value.path)
+		}
+	}
+	return found
+}
+
+// AllStates gives every state of the machine, those inside a Map too.
+func (m *Machine) AllStates() map[string]*State {
+	states := maps.Clone(m.States)
+	for _, s := range m.States {
+		if s.ItemProcessor != nil {
+			maps.Copy(states, s.ItemProcessor.AllStates())
+		}
+	}
+	return states
 }
 
 // Expressions gives all expressions of a state.
@@ -381,6 +485,29 @@ func (s scope) lookup(path []string) any {
 	return v
 }
 
+func (s scope) operand(o operand) any {
+	if o.path == nil {
+		return o.literal
+	}
+	return s.lookup(o.path)
+}
+
+// merge gives the object with the fields added or replaced. Of a value that is
+// nothing JSONata makes no field.
+func (e *Expression) merge(s scope, base any) (any, *Error) {
+	object, ok := base.(map[string]any)
+	if !ok {
+		return nil, queryError("%s: %v is no object", e.text, base)
+	}
+	merged := maps.Clone(object)
+	for _, m := range e.merged {
+		if v := s.operand(m.value); v != (undefined{}) {
+			merged[m.name] = v
+		}
+	}
+	return merged, nil
+}
+
 // field gives an object's field, or of an array of objects the array of their
 // fields: JSONata makes nothing of an empty one, and of one element the element.
 func field(v any, name string) any {
@@ -414,13 +541,13 @@ func field(v any, name string) any {
 // value gives the expression's value, or undefined.
 func (e *Expression) value(s scope) (any, *Error) {
 	left := s.lookup(e.left)
-	if e.operator == "" {
+	switch e.operator {
+	case "":
 		return left, nil
+	case "$merge":
+		return e.merge(s, left)
 	}
-	right := e.literal
-	if e.right != nil {
-		right = s.lookup(e.right)
-	}
+	right := s.operand(e.right)
 	if left == (undefined{}) || right == (undefined{}) {
 		// JSONata: nothing equals nothing, differs from nothing, is in nothing.
 		if e.operator == "=" || e.operator == "!=" || e.operator == "in" {
@@ -502,6 +629,16 @@ type Execution struct {
 	Wait func(ctx context.Context, d time.Duration) error
 	// Jitter picks the time until a retry with full jitter, at most d. Nil takes d.
 	Jitter func(d time.Duration) time.Duration
+	// Read gives the content of an object of S3, for a distributed Map.
+	Read func(ctx context.Context, bucket, key string) ([]byte, error)
+	// Child says how to run the execution of a distributed Map's item.
+	Child func(item any) *Execution
+	// Together runs the children of a distributed Map, at most so many at once. Nil
+	// runs them in order.
+	Together func(children []func(), atOnce int)
+
+	Name    string    // of the execution, as $states.context has it
+	Started time.Time // when it was started
 
 	History History
 }
@@ -563,7 +700,7 @@ func (m *Machine) run(ctx context.Context, e *Execution, variables scope, input 
 
 // run gives the state's output and the next state's name, or "" at the end.
 func (s *State) run(ctx context.Context, e *Execution, variables scope, input any) (any, string, error) {
-	states := map[string]any{"input": input}
+	states := map[string]any{"input": input, "context": map[string]any{"Execution": map[string]any{"Name": e.Name, "StartTime": e.Started.UTC().Format("2006-01-02T15:04:05.000Z")}}}
 	here := maps.Clone(variables)
 	here["states"] = states
 
@@ -636,7 +773,7 @@ func (s *State) run(ctx context.Context, e *Execution, variables scope, input an
 
 	tries := make([]int, len(s.Retry))
 	for {
-		result, err := s.attempt(ctx, e, variables, here)
+		result, err := s.attempt(ctx, e, variables, here, input)
 		if err == nil {
 			states["result"] = result
 			var out any
@@ -672,7 +809,10 @@ func (s *State) run(ctx context.Context, e *Execution, variables scope, input an
 }
 
 // attempt does a Task or a Map once.
-func (s *State) attempt(ctx context.Context, e *Execution, variables, here scope) (any, error) {
+func (s *State) attempt(ctx context.Context, e *Execution, variables, here scope, input any) (any, error) {
+	if s.ItemProcessor.Distributed() {
+		return input, s.mapRun(ctx, e, input)
+	}
 	if s.Type == "Task" {
 		arguments, err := here.evaluate(s.Arguments)
 		if err != nil {
@@ -703,6 +843,54 @@ func (s *State) attempt(ctx context.Context, e *Execution, variables, here scope
 	return results, nil
 }
 
+// mapRun runs a distributed Map: each item is the input of an execution of its own,
+// which sees no variables. It fails when more children failed than are tolerated.
+func (s *State) mapRun(ctx context.Context, e *Execution, input any) error {
+	path := func(reference string) any { return scope{"": input}.lookup(strings.Split(reference[1:], ".")) }
+	bucket, _ := path(s.ItemReader.Parameters["Bucket.$"]).(string)
+	key, _ := path(s.ItemReader.Parameters["Key.$"]).(string)
+	atOnce, ok := path(s.MaxConcurrencyPath).(float64)
+	if bucket == "" || key == "" || !ok || atOnce < 1 {
+		return &Error{Name: "States.Runtime", Cause: fmt.Sprintf("bucket %q, key %q, %v at once", bucket, key, path(s.MaxConcurrencyPath))}
+	}
+	e.History.Events += 2 // MapRunStarted, MapRunSucceeded or MapRunFailed
+	content, err := e.Read(ctx, bucket, key)
+	if err != nil {
+		return &Error{Name: "States.ItemReaderFailed", Cause: err.Error()}
+	}
+	var items []any
+	if err := json.Unmarshal(content, &items); err != nil {
+		return &Error{Name: "States.ItemReaderFailed", Cause: err.Error()}
+	}
+	failures := make([]error, len(items))
+	children := make([]func(), len(items))
+	for i, item := range items {
+		children[i] = func() {
+			_, failures[i] = s.ItemProcessor.Run(ctx, e.Child(item), item)
+		}
+	}
+	if e.Together != nil {
+		e.Together(children, int(atOnce))
+	} else {
+		for _, run := range children {
+			run()
+		}
+	}
+	failed := 0
+	for _, err := range failures {
+		if _, ok := errors.AsType[*Error](err); err != nil && !ok {
+			return err
+		}
+		if err != nil {
+			failed++
+		}
+	}
+	if 100*float64(failed) > s.ToleratedFailurePercentage*float64(len(items)) {
+		return &Error{Name: "States.ExceedToleratedFailureThreshold", Cause: fmt.Sprintf("%d of %d children failed", failed, len(items))}
+	}
+	return nil
+}
+
 // delay is the time before the try after try n, counted from 0.
 func (r Retrier) delay(n int, jitter func(time.Duration) time.Duration) time.Duration {
 	seconds := float64(r.IntervalSeconds) * math.Pow(r.BackoffRate, float64(n))
@@ -717,9 +905,9 @@ func (r Retrier) delay(n int, jitter func(time.Duration) time.Duration) time.Dur
 }
 
 // matches tells whether a retrier or catcher takes an error. Two of Step
-// Functions' own errors are beyond States.ALL.
+// Functions' own errors are beyond States.ALL, and a timeout beyond States.TaskFailed.
 func matches(names []string, name string) bool {
-	if slices.Contains(names, name) {
+	if slices.Contains(names, name) || slices.Contains(names, "States.TaskFailed") && !strings.HasPrefix(name, "States.") {
 		return true
 	}
 	return slices.Contains(names, "States.ALL") && name != "States.DataLimitExceeded" && name != "States.Runtime"

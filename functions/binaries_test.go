@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"iamkeys/functions/functionstest"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
@@ -35,14 +36,15 @@ func build(t *testing.T) (folder string) {
 	return folder
 }
 
-// settings are what the template sets, as far as the functions need it.
-var settings = map[string]string{
-	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "SECRET_KMS_KEY_ARN": "", "USER_PATH": "/", "QUIET_HOURS": "168", "POLL_HOURS": "6",
-	"MAX_WAIT_DAYS": "30", "SOAK_DAYS": "30", "PROPAGATION_SECONDS": "0", "NOTIFICATION_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:iamkeys",
-	"NOTIFY": "always", "MAX_AGE_DAYS": "90", "WARN_AGE_DAYS": "75", "UNUSED_DAYS": "45", "LINGER_DAYS": "90", "OWNER_TAG": "owner",
-	"REPORT_BUCKET": "iamkeys-reports", "REPORT_WAIT_SECONDS": "60", "ROTATE_AGE_DAYS": "80", "MAX_ROTATIONS_PER_RUN": "5", "ROTATION_STATE_MACHINE_ARN": rotationMachine,
-	"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "function", "AWS_SECRET_ACCESS_KEY": "function",
-	"AWS_LAMBDA_FUNCTION_NAME": "function", "AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "DEBUG",
+// environment is what a function's process starts with: Lambda's variables, and the
+// template's with its defaults, but without waits.
+func environment(folder string) map[string]string {
+	variables := map[string]string{
+		"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "function", "AWS_SECRET_ACCESS_KEY": "function",
+		"AWS_LAMBDA_FUNCTION_NAME": "function", "AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": "DEBUG",
+	}
+	maps.Copy(variables, functionstest.New(map[string]string{"PropagationSeconds": "0", "Notify": "always", "ReportWaitSeconds": "60"}).Environment(folder))
+	return variables
 }
 
 // A process is a function's binary at work, behind Lambda's runtime API:
@@ -77,9 +79,10 @@ func (p *process) output(t *testing.T) (stdout, stderr string) {
 	return read(p.stdout), read(p.stderr)
 }
 
-// start starts a binary on an account's server; changes go on top of the settings.
+// start starts a binary on an account's server; changes go on top of its environment.
 func start(t *testing.T, binary, endpoint string, changes map[string]string) *process {
 	t.Helper()
+	folder := filepath.Base(binary)
 	p := &process{events: make(chan string), results: make(chan result), polled: make(chan struct{}), done: make(chan struct{})}
 	var first sync.Once
 	n := 0
@@ -91,7 +94,7 @@ func start(t *testing.T, binary, endpoint string, changes map[string]string) *pr
 			case event := <-p.events:
 				n++
 				w.Header().Set("Lambda-Runtime-Aws-Request-Id", fmt.Sprintf("request-%d", n))
-				w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(iamkeys.CreateTimeout).UnixMilli()))
+				w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(template().Timeout(folder)).UnixMilli()))
 				_, _ = io.WriteString(w, event)
 			case <-r.Context().Done():
 			}
@@ -115,11 +118,10 @@ func start(t *testing.T, binary, endpoint string, changes map[string]string) *pr
 		}
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
-	p.cmd.Env = []string{"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(runtime.URL, "http://"), "AWS_ENDPOINT_URL=" + endpoint}
-	for name, value := range settings {
-		if changed, ok := changes[name]; ok {
-			value = changed
-		}
+	variables := environment(folder)
+	maps.Copy(variables, map[string]string{"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(runtime.URL, "http://"), "AWS_ENDPOINT_URL": endpoint})
+	maps.Copy(variables, changes)
+	for name, value := range variables {
 		if value != "unset" {
 			p.cmd.Env = append(p.cmd.Env, name+"="+value)
 		}
@@ -179,7 +181,7 @@ func work(t *testing.T, folder string) {
 	server := account.Serve(t)
 	server.Before = func(int, string) { real() }
 	functions := map[string]*process{}
-	for name := range operations {
+	for name := range operations() {
 		functions[name] = start(t, filepath.Join(folder, name), server.URL, nil)
 	}
 	must := func(name, event string) string {
@@ -203,7 +205,7 @@ func work(t *testing.T, folder string) {
 	bad := []string{``, `null`, `[]`, `"alice"`, `{`, `{} {}`, `{"userName":1}`, `{"username":"alice"}`, `{"userName":"alice","userName":"alice"}`, `{"user":"alice"}`,
 		`{"userName":"` + strings.Repeat("a", 129) + `"}`, `{"userName":"a b"}`, `{"userName":"älice"}`, `{"userName":"alice","accessKeyId":"AKIA"}`, `{"stage":1,"userName":{}}`,
 		`{"asOf":"yesterday","limit":"many","userName":[]}`}
-	for name := range operations {
+	for name := range operations() {
 		for _, event := range bad {
 			r := refused(name, event, "InvalidInput")
 			if len(r.Message) < 20 {
@@ -322,7 +324,7 @@ func refuseToStart(t *testing.T, folder string) {
 		value     string
 		says      string
 	}{
-		{slices.Collect(maps.Keys(operations)), "AWS_REGION", "unset", "AWS_REGION is not set"},
+		{slices.Collect(maps.Keys(operations())), "AWS_REGION", "unset", "AWS_REGION is not set"},
 		{[]string{"deactivate", "plan"}, "QUIET_HOURS", "-1", "QUIET_HOURS must be 24 to 8760 hours"},
 		{[]string{"create", "deactivate", "delete", "plan", "due"}, "SECRET_PREFIX", "iamkeys", `SECRET_PREFIX must be`},
 		{[]string{"create"}, "PROPAGATION_SECONDS", "unset", "PROPAGATION_SECONDS is not set"},

@@ -15,10 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambda/messages"
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
+	"iamkeys/functions/functionstest"
 	"iamkeys/pkg/awsconfig"
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awss3"
@@ -29,48 +29,44 @@ import (
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
-	"iamkeys/pkg/iamkeys/notice"
-	"iamkeys/pkg/lambdafn"
-	"iamkeys/pkg/render"
 )
 
-const rotationMachine = "arn:aws:states:eu-west-1:123456789012:stateMachine:iamkeys-Rotation"
+// stack is the template with its defaults, except that every audit is told of.
+var stack = functionstest.New(map[string]string{"Notify": "always", "ReportWaitSeconds": "60"})
 
-// handlers gives every function's handler as its main wires it, but on the
-// account's clock, with the SDK's requests answered by the account's server.
-func handlers(account *iamkeystest.Account, server *iamkeystest.Server, log *slog.Logger) map[string]lambda.Handler {
+// behind puts a function together on the account's clock, with the SDK's requests
+// answered by the account's server.
+func behind(name string, account *iamkeystest.Account, server *iamkeystest.Server, log *slog.Logger) functionstest.Function {
 	config := awsconfig.At("http://aws", "eu-west-1", "function", "function")
 	config.HTTPClient = &http.Client{Transport: server}
-	iam, secrets, names := awsiam.New(config), awssecrets.New(config, ""), iamkeys.SecretNames{Prefix: "iamkeys/"}
-	inventory := audit.TakeInventory{IAM: iam, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log}
-	topic := awssns.New(config, "arn:aws:sns:eu-west-1:123456789012:iamkeys")
-	create := iamkeys.Create{IAM: iam, SecretsManager: secrets, STS: awssts.New(config), Secrets: names, Propagation: 10 * time.Second, Now: account.Now, Sleep: account.Sleep, Log: log}
-	auditor := audit.Audit{
-		Inventory: inventory, S3: awss3.New(config, "iamkeys-reports"), SNS: topic, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
-		Account: account.ID, Bucket: "iamkeys-reports", Thresholds: audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-		OwnerTag: "owner", Tell: audit.TellAlways, RequestID: lambdafn.RequestID, Calls: iam.Calls, Emit: func(m []audit.Metric) { log.Debug("metrics", "metrics", m) }, Now: account.Now, Log: log,
-	}
-	return map[string]lambda.Handler{
-		"list":       lambdafn.Handler(iamkeys.List{IAM: iam, Now: account.Now}.Run, log),
-		"lastused":   lambdafn.Handler(iamkeys.FindLastUsed{IAM: iam, Now: account.Now}.Run, log),
-		"create":     lambdafn.Handler(create.Run, log),
-		"deactivate": lambdafn.Handler(iamkeys.Deactivate{IAM: iam, SecretsManager: secrets, Secrets: names, QuietHours: 168, Now: account.Now, Log: log}.Run, log),
-		"activate":   lambdafn.Handler(iamkeys.Activate{IAM: iam, Log: log}.Run, log),
-		"delete":     lambdafn.Handler(iamkeys.Delete{IAM: iam, SecretsManager: secrets, Secrets: names, Log: log}.Run, log),
-		"plan": lambdafn.Handler(iamkeys.Plan{IAM: iam, SecretsManager: secrets, Secrets: names, OwnerTag: "owner", QuietHours: 168, PollHours: 6, MaxWaitDays: 30, SoakDays: 30,
-			Now: account.Now}.Run, log),
-		"due": lambdafn.Handler(audit.Due{Inventory: inventory, StepFunctions: awssfn.New(config, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: rotationMachine}), Secrets: names, UserPath: "/", OwnerTag: "owner", UnusedDays: 45,
-			RotateAgeDays: 80, MaxRotations: 5, Now: account.Now}.Run, log),
-		"notify": lambdafn.Handler(notice.Notify{SNS: topic, Now: account.Now, Log: log}.Run, log),
-		"audit":  lambdafn.ScheduledHandler(auditor.Run, func(at time.Time) audit.Input { return audit.Input{EventTime: at} }, log),
-	}
+	env, iam := stack.Environment(name), awsiam.New(config)
+	return stack.Function(name, functionstest.Surroundings{
+		Port: func(service string) any {
+			switch service {
+			case "IAM":
+				return iam
+			case "SecretsManager":
+				return awssecrets.New(config, env["SECRET_KMS_KEY_ARN"])
+			case "STS":
+				return awssts.New(config)
+			case "S3":
+				return awss3.New(config, env["REPORT_BUCKET"])
+			case "SNS":
+				return awssns.New(config, env["NOTIFICATION_TOPIC_ARN"])
+			case "StepFunctions":
+				return awssfn.New(config, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env["ROTATION_STATE_MACHINE_ARN"]})
+			}
+			panic("no adapter for " + service)
+		},
+		Now: account.Now, Sleep: account.Sleep, Log: log, Calls: iam.Calls, Emit: func(m []audit.Metric) { log.Debug("metrics", "metrics", m) },
+	})
 }
 
-// invoke runs a handler as Lambda does, and gives its answer or error.
-func invoke(handler lambda.Handler, event string) (answer string, failure messages.InvokeResponse_Error) {
-	ctx, cancel := context.WithTimeout(context.Background(), iamkeys.CreateTimeout)
+// invoke runs a function as Lambda does, and gives its answer or error.
+func invoke(f functionstest.Function, event string) (answer string, failure messages.InvokeResponse_Error) {
+	ctx, cancel := context.WithTimeout(context.Background(), f.Timeout)
 	defer cancel()
-	out, err := handler.Invoke(lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: "request-1"}), []byte(event))
+	out, err := f.Handler.Invoke(lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: "request-1"}), []byte(event))
 	if err != nil {
 		failure = err.(messages.InvokeResponse_Error)
 	}
@@ -157,7 +153,7 @@ func TestNoSecretLeaves(t *testing.T) {
 							log := slog.New(slog.NewMultiHandler(
 								slog.NewJSONHandler(&jsonLog, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}),
 								slog.NewTextHandler(&textLog, &slog.HandlerOptions{Level: slog.LevelDebug})))
-							answer, failure := invoke(handlers(account, server, log)["create"], event)
+							answer, failure := invoke(behind("create", account, server, log), event)
 							for what, text := range map[string]string{"answer": answer, "error": fmt.Sprintf("%#v", failure), "JSON log": jsonLog.String(), "text log": textLog.String()} {
 								if shows(text) {
 									t.Errorf("the %s shows the secret: %s", what, text)
@@ -208,11 +204,11 @@ func TestNoSecretShows(t *testing.T) {
 	server := account.Serve(t)
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		all := handlers(account, server, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		var out strings.Builder
 		must := func(function, event string) string {
 			t.Helper()
-			answer, failure := invoke(all[function], event)
+			answer, failure := invoke(behind(function, account, server, logger), event)
 			if failure.Type != "" {
 				t.Fatalf("%s %s: %s %s", function, event, failure.Type, failure.Message)
 			}
@@ -287,19 +283,15 @@ func TestAuditBehindTheWire(t *testing.T) {
 	const event = `{"detail-type":"Scheduled Event","time":"2026-11-23T06:00:00Z","detail":{}}`
 	wired := report(t, func(account *iamkeystest.Account, server *iamkeystest.Server) {
 		synctest.Test(t, func(t *testing.T) {
-			if _, failure := invoke(handlers(account, server, log)["audit"], event); failure.Type != "" {
+			if _, failure := invoke(behind("audit", account, server, log), event); failure.Type != "" {
 				t.Fatal(failure.Message)
 			}
 		})
 	})
 	direct := report(t, func(account *iamkeystest.Account, _ *iamkeystest.Server) {
 		p := account.Start()
-		_, err := audit.Audit{
-			Inventory: audit.TakeInventory{IAM: p, ReportWait: time.Minute, Now: account.Now, Sleep: account.Sleep, Log: log},
-			S3:        p, SNS: p, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
-			Account: account.ID, Bucket: "iamkeys-reports", Thresholds: audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30},
-			OwnerTag: "owner", Tell: audit.TellAlways, RequestID: lambdafn.RequestID, Calls: p.IAMCalls, Emit: func([]audit.Metric) {}, Now: account.Now, Log: log,
-		}.Run(t.Context(), audit.Input{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})
+		direct := stack.Function("audit", functionstest.Surroundings{Port: func(string) any { return p }, Now: account.Now, Sleep: account.Sleep, Log: log, Calls: p.IAMCalls})
+		_, err := direct.Operation.(audit.Audit).Run(t.Context(), audit.Input{EventTime: time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,14 +35,26 @@ func NewSettings(lookup func(string) (string, bool)) *Settings {
 	return &Settings{lookup: lookup, numbers: map[string]int{}}
 }
 
+// across are the checks across settings, each made where a function reads both.
+var across = []struct {
+	one, must, other, why string
+	right                 func(one, other int) bool
+}{
+	{"WARN_AGE_DAYS", "must be less than", "MAX_AGE_DAYS", "keys are aging before they are overdue", func(warn, most int) bool { return warn < most }},
+	{"MAX_WAIT_DAYS", "must be 340 at most together with", "SOAK_DAYS", "an execution lives for a year", func(wait, soak int) bool { return wait+soak <= 340 }},
+	{"QUIET_HOURS", "must be shorter than the days of", "MAX_WAIT_DAYS", "else no key falls quiet while it is waited for", func(quiet, wait int) bool { return quiet < wait*24 }},
+}
+
 // Err tells everything that is wrong with the settings read so far, nil when
 // nothing is. Call it after the last is read and before the first event.
 func (s *Settings) Err() error {
 	errs := s.errs
-	warn, warns := s.numbers["WARN_AGE_DAYS"]
-	most, bounded := s.numbers["MAX_AGE_DAYS"]
-	if warns && bounded && warn >= most {
-		errs = append(errs, fmt.Errorf("WARN_AGE_DAYS (%d) must be less than MAX_AGE_DAYS (%d): keys are aging before they are overdue", warn, most))
+	for _, c := range across {
+		one, read := s.numbers[c.one]
+		other, too := s.numbers[c.other]
+		if read && too && !c.right(one, other) {
+			errs = append(errs, fmt.Errorf("%s (%d) %s %s (%d): %s", c.one, one, c.must, c.other, other, c.why))
+		}
 	}
 	if len(errs) == 0 {
 		return nil

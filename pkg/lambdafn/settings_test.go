@@ -2,75 +2,60 @@ package lambdafn_test
 
 import (
 	"maps"
+	"reflect"
 	"strings"
 	"testing"
 
+	"iamkeys/functions/functionstest"
 	"iamkeys/pkg/lambdafn"
 )
 
-// good are settings as the template gives them.
-var good = map[string]string{
-	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "SECRET_KMS_KEY_ARN": "", "USER_PATH": "/", "QUIET_HOURS": "216", "POLL_HOURS": "6",
-	"MAX_WAIT_DAYS": "45", "SOAK_DAYS": "30", "PROPAGATION_SECONDS": "10", "NOTIFICATION_TOPIC_ARN": "arn:aws:sns:eu-west-1:123456789012:iamkeys-Topic-1",
-	"NOTIFY": "changes", "MAX_AGE_DAYS": "90", "WARN_AGE_DAYS": "75", "UNUSED_DAYS": "45", "LINGER_DAYS": "90", "OWNER_TAG": "owner",
-	"REPORT_BUCKET": "iamkeys-reports", "REPORT_WAIT_SECONDS": "300", "ROTATE_AGE_DAYS": "80", "MAX_ROTATIONS_PER_RUN": "5",
-	"ROTATION_STATE_MACHINE_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:iamkeys-Rotation",
+// good are settings as the template gives them by default, of all functions.
+func good() map[string]string {
+	all := map[string]string{}
+	for name := range functionstest.New(nil).Functions() {
+		maps.Copy(all, functionstest.New(nil).Environment(name))
+	}
+	delete(all, "AWS_ENDPOINT_URL") // the SDK's
+	return all
 }
 
 // readAll reads every setting there is.
 func readAll(environment map[string]string) error {
 	s := lambdafn.NewSettings(func(name string) (string, bool) { v, ok := environment[name]; return v, ok })
-	s.AccountID()
-	s.Secrets()
-	s.SecretKMSKeyARN()
-	s.UserPath()
-	s.QuietHours()
-	s.PollHours()
-	s.MaxWaitDays()
-	s.SoakDays()
-	s.Propagation()
-	s.NotificationTopicARN()
-	s.Notify()
-	s.MaxAgeDays()
-	s.WarnAgeDays()
-	s.UnusedDays()
-	s.LingerDays()
-	s.OwnerTag()
-	s.ReportBucket()
-	s.ReportWait()
-	s.RotateAgeDays()
-	s.MaxRotationsPerRun()
-	s.RotationStateMachineARN()
+	for method := range functionstest.Getters() {
+		reflect.ValueOf(s).MethodByName(method).Call(nil)
+	}
 	return s.Err()
 }
 
 func TestSettings(t *testing.T) {
-	if err := readAll(good); err != nil {
+	if err := readAll(good()); err != nil {
 		t.Errorf("the template's defaults are refused: %v", err)
 	}
-	for name := range good {
-		without := maps.Clone(good)
+	for name := range good() {
+		without := good()
 		delete(without, name)
 		if err := readAll(without); err == nil || !strings.Contains(err.Error(), name+" is not set") {
 			t.Errorf("without %s: %v", name, err)
 		}
 	}
 	accepted := map[string][]string{
-		"SECRET_PREFIX": {"a/", "team/ci/"}, "USER_PATH": {"/ci/", "/a/b/"}, "QUIET_HOURS": {"24", "8760"}, "PROPAGATION_SECONDS": {"0"},
+		"SECRET_PREFIX": {"a/", "team/ci/"}, "USER_PATH": {"/ci/", "/a/b/"}, "QUIET_HOURS": {"24", "1079"}, "PROPAGATION_SECONDS": {"0"},
 		"SECRET_KMS_KEY_ARN": {"arn:aws:kms:eu-west-1:123456789012:key/1-2-3", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1"},
-		"WARN_AGE_DAYS":      {"89"}, "POLL_HOURS": {"24"}, "NOTIFY": {"never"},
+		"WARN_AGE_DAYS":      {"89"}, "POLL_HOURS": {"24"}, "MAX_WAIT_DAYS": {"10", "310"}, "SOAK_DAYS": {"295"}, "NOTIFY": {"never"},
 	}
 	refused := map[string][]string{
 		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "USER_PATH": {"", "ci/", "/ci"},
-		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "8761", "1.5", "many"},
-		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "340"}, "SOAK_DAYS": {"0", "340"}, "PROPAGATION_SECONDS": {"-1", "31"},
+		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "1080", "8761", "1.5", "many"},
+		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "340", "311", "9"}, "SOAK_DAYS": {"0", "340", "296"}, "PROPAGATION_SECONDS": {"-1", "31"},
 		"NOTIFICATION_TOPIC_ARN": {"", "topic"}, "NOTIFY": {"", "Always", "always|never"}, "MAX_AGE_DAYS": {"0", "75"}, "WARN_AGE_DAYS": {"90", "91"},
 		"UNUSED_DAYS": {"0"}, "LINGER_DAYS": {"0"}, "OWNER_TAG": {""}, "REPORT_BUCKET": {"", "Bucket"}, "REPORT_WAIT_SECONDS": {"0", "601"},
 		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "41"}, "ROTATION_STATE_MACHINE_ARN": {"", "arn:aws:lambda:eu-west-1:123456789012:function:f"},
 	}
 	for name, values := range accepted {
 		for _, value := range values {
-			changed := maps.Clone(good)
+			changed := good()
 			changed[name] = value
 			if err := readAll(changed); err != nil {
 				t.Errorf("%s=%q is refused: %v", name, value, err)
@@ -79,7 +64,7 @@ func TestSettings(t *testing.T) {
 	}
 	for name, values := range refused {
 		for _, value := range values {
-			changed := maps.Clone(good)
+			changed := good()
 			changed[name] = value
 			if err := readAll(changed); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s=%q: got %v, want an error naming it", name, value, err)

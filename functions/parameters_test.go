@@ -1,0 +1,113 @@
+package functions
+
+import (
+	"fmt"
+	"go/ast"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"iamkeys/functions/functionstest"
+	"iamkeys/pkg/lambdafn"
+)
+
+// A function's environment is what its main reads, and the template's values are
+// such as the function accepts: one that does not start helps nobody.
+func TestEnvironmentIsWhatMainReads(t *testing.T) {
+	getters := functionstest.Getters()
+	for folder, properties := range template().Functions() {
+		read := map[string]bool{}
+		ast.Inspect(source(t, folder+"/main.go"), func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				if s, ok := call.Fun.(*ast.SelectorExpr); ok && fmt.Sprint(s.X) == "env" {
+					for _, v := range getters[s.Sel.Name] {
+						read[v] = true
+					}
+				}
+			}
+			return true
+		})
+		set, _ := at(properties, "Environment", "Variables").(object)
+		for v := range read {
+			if _, ok := set[v]; !ok {
+				t.Errorf("%s reads %s, which the template does not give it: it would not start", folder, v)
+			}
+		}
+		for v, value := range set {
+			if !read[v] {
+				t.Errorf("%s is given %s, which it does not read: a parameter that does nothing misleads", folder, v)
+			}
+			name, _ := at(value, "Ref").(string)
+			special := map[string]string{"ACCOUNT_ID": "AWS::AccountId", "NOTIFICATION_TOPIC_ARN": "NotificationTopic", "ROTATION_STATE_MACHINE_ARN": "RotationStateMachine"}[v]
+			if name == "" || name != special && !strings.EqualFold(name, strings.ReplaceAll(v, "_", "")) {
+				t.Errorf("%s: %s is %v; it must be the parameter or resource of that name", folder, v, value)
+			}
+		}
+	}
+}
+
+func TestParameters(t *testing.T) {
+	tpl := template()
+	methods := map[string]string{} // environment variable, without _, in lower case → method of Settings
+	for method, variables := range functionstest.Getters() {
+		for _, v := range variables {
+			methods[strings.ToLower(strings.ReplaceAll(v, "_", ""))] = method
+		}
+	}
+	for name, p := range at(tpl.Object, "Parameters").(object) {
+		if at(p, "Default") == nil || at(p, "Description") == nil || at(p, "ConstraintDescription") == nil {
+			t.Errorf("parameter %s needs a Default (safe as it is), a Description and a ConstraintDescription (CloudFormation shows a bare pattern otherwise)", name)
+		}
+		number := at(p, "Type") == "Number"
+		if at(p, "AllowedValues") == nil && (number && (at(p, "MinValue") == nil || at(p, "MaxValue") == nil) || !number && at(p, "AllowedPattern") == nil) {
+			t.Errorf("parameter %s has no bounds: a wrong value must be refused at deployment, not at night", name)
+		}
+		if pattern, ok := at(p, "AllowedPattern").(string); ok && !regexp.MustCompile(pattern).MatchString(fmt.Sprint(at(p, "Default"))) {
+			t.Errorf("parameter %s: its Default %q does not match its AllowedPattern", name, at(p, "Default"))
+		}
+		if uses := strings.Count(tpl.Text, "!Ref "+name+"\n") + strings.Count(tpl.Text, "${"+name+"}") + strings.Count(tpl.Text, "!Ref "+name+",") + strings.Count(tpl.Text, "!Ref "+name+"]"); uses == 0 {
+			t.Errorf("parameter %s is not used", name)
+		}
+		method, ok := methods[strings.ToLower(name)]
+		if !ok {
+			continue
+		}
+		values := append([]any{at(p, "Default")}, list(at(p, "AllowedValues"))...)
+		if number {
+			values = append(values, at(p, "MinValue"), at(p, "MaxValue"))
+		}
+		for _, value := range values {
+			settings := lambdafn.NewSettings(func(string) (string, bool) { return fmt.Sprint(value), true })
+			reflect.ValueOf(settings).MethodByName(method).Call(nil)
+			if err := settings.Err(); err != nil {
+				t.Errorf("parameter %s admits %v, with which a function would not start: %v", name, value, err)
+			}
+		}
+	}
+	for _, name := range []string{
+		"AuditSchedule", "ScheduleTimezone", "NotificationEmail", "Notify", "MaxAgeDays", "WarnAgeDays", "UnusedDays", "LingerDays", "OwnerTag", "SecretPrefix", "SecretKmsKeyArn",
+		"UserPath", "QuietHours", "PollHours", "MaxWaitDays", "SoakDays", "PropagationSeconds", "ReportWaitSeconds", "RotateAgeDays", "MaxRotationsPerRun", "RotationMode",
+		"RotationSchedule", "LogRetentionDays", "Architecture",
+	} {
+		if at(tpl.Object, "Parameters", name) == nil {
+			t.Errorf("parameter %s is missing", name)
+		}
+	}
+	if mode := at(tpl.Object, "Parameters", "RotationMode", "Default"); mode != "plan" {
+		t.Errorf("RotationMode is %v by default; it must be plan: nothing changes keys that no person named, unless told to", mode)
+	}
+	// What each function is given by default must get it going.
+	for folder := range tpl.Functions() {
+		env := functionstest.New(nil).Environment(folder)
+		settings := lambdafn.NewSettings(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+		for name := range env {
+			if method, ok := methods[strings.ToLower(strings.ReplaceAll(name, "_", ""))]; ok {
+				reflect.ValueOf(settings).MethodByName(method).Call(nil)
+			}
+		}
+		if err := settings.Err(); err != nil {
+			t.Errorf("%s does not start with the template's defaults: %v", folder, err)
+		}
+	}
+}

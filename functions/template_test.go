@@ -1,0 +1,223 @@
+// The tests in this folder hold the stack together, a file a subject: the template,
+// the functions' folders, their policies, settings and imports, the workflows, the
+// schedules and the event files. Each failure says why its rule is there.
+package functions
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"iamkeys/functions/functionstest"
+	"iamkeys/pkg/iamkeys"
+)
+
+// The template's reader, by short names.
+var at, list, folderOf = functionstest.At, functionstest.List, functionstest.Folder
+
+type object = functionstest.Object
+
+func template() functionstest.Template { return functionstest.Load("template.yaml") }
+
+// operations are the operation that each folder's main serves, with its settings.
+var operations = sync.OnceValue(functionstest.New(nil).Operations)
+
+func words(v any) []string {
+	var all []string
+	for _, x := range list(v) {
+		all = append(all, fmt.Sprint(x))
+	}
+	return all
+}
+
+func ref(name string) any { return object{"Ref": name} }
+
+func TestTemplateLints(t *testing.T) {
+	if os.Getenv("IAMKEYS_LOCALCLOUD") == "" {
+		t.Skip("needs the SAM CLI, which the local cloud brings: run go run ./localcloud test")
+	}
+	sam := "../.localcloud/sam/bin/sam"
+	if _, err := os.Stat(sam); err != nil {
+		if sam, err = exec.LookPath("sam"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(sam, "validate", "--lint", "--template-file", "../template.yaml")
+	cmd.Env = append(os.Environ(), "SAM_CLI_TELEMETRY=0", "AWS_DEFAULT_REGION=us-east-1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("sam validate --lint: %v\n%s", err, out)
+	}
+}
+
+func TestTemplateAndFoldersAgree(t *testing.T) {
+	functions := template().Functions()
+	folders, err := filepath.Glob("*/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, path := range folders {
+		have = append(have, filepath.Dir(path))
+	}
+	if want := slices.Sorted(maps.Keys(functions)); !slices.Equal(have, want) {
+		t.Errorf("folders with a main.go: %v; functions in the template: %v. make build-XFunction builds functions/x, so the two must be the same", have, want)
+	}
+	if want := slices.Sorted(maps.Keys(operations())); !slices.Equal(have, want) {
+		t.Errorf("folders with a main.go: %v; operations that this test knows: %v. One that it does not know is not checked at all", have, want)
+	}
+	for folder, operation := range operations() {
+		name, used := reflect.TypeOf(operation).String(), false
+		path := folder + "/main.go"
+		ast.Inspect(source(t, path), func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && fmt.Sprint(s.X)+"."+s.Sel.Name == name {
+				used = true
+			}
+			return true
+		})
+		if !used {
+			t.Errorf("%s does not serve %s: then its policy here is derived from the wrong operation", path, name)
+		}
+	}
+}
+
+func TestFunctionsAreBuiltAndRunAlike(t *testing.T) {
+	tpl := template()
+	globals := at(tpl.Object, "Globals", "Function").(object)
+	same := object{
+		"CodeUri": ".", "Handler": "bootstrap", "Runtime": "provided.al2023", "MemorySize": 256,
+		"Architectures": []any{ref("Architecture")},
+		"LoggingConfig": object{"LogFormat": "JSON", "LogGroup": ref("FunctionLogGroup")},
+		"Environment":   object{"Variables": object{"AWS_ENDPOINT_URL": ""}},
+	}
+	for name, want := range same {
+		if !reflect.DeepEqual(globals[name], want) {
+			t.Errorf("Globals: %s is %v, want %v", name, globals[name], want)
+		}
+	}
+	for id := range tpl.Resources("AWS::Serverless::Function") {
+		r := at(tpl.Object, "Resources", id)
+		if at(r, "Metadata", "BuildMethod") != "makefile" {
+			t.Errorf("%s: BuildMethod is not makefile. SAM allows no Metadata in Globals, and its own Go builder links the C library on a host of the same processor", id)
+		}
+		for _, name := range []string{"CodeUri", "Handler", "Runtime", "MemorySize", "Architectures", "LoggingConfig", "FunctionName", "Role"} {
+			if at(r, "Properties", name) != nil {
+				t.Errorf("%s sets %s for itself: one function that differs is one that surprises, and a fixed name keeps a second stack out of the account", id, name)
+			}
+		}
+		if at(r, "Properties", "Timeout") == nil || at(r, "Properties", "Description") == nil {
+			t.Errorf("%s needs a Timeout (Lambda's default is 3 s) and a Description", id)
+		}
+	}
+	if got := at(tpl.Functions()["create"], "Timeout"); got != int(iamkeys.CreateTimeout/time.Second) {
+		t.Errorf("create's Timeout is %v s, and iamkeys.CreateTimeout %v: by that a later create tells whether an earlier one may still be at work", got, iamkeys.CreateTimeout)
+	}
+	if text, err := os.ReadFile("../samconfig.toml"); err != nil || !bytes.Contains(text, []byte("\ncached = false\n")) || !bytes.Contains(text, []byte("\nbuild_in_source = true\n")) {
+		t.Errorf("samconfig.toml must say cached = false (SAM's cache does not see a change in pkg/) and build_in_source = true (else the tree is copied for every function): %v", err)
+	}
+}
+
+func TestWhereThingsAreKept(t *testing.T) {
+	tpl := template()
+	for id, p := range tpl.Resources("AWS::Logs::LogGroup") {
+		if !reflect.DeepEqual(p["RetentionInDays"], ref("LogRetentionDays")) {
+			t.Errorf("%s keeps its logs for ever", id)
+		}
+	}
+	policies := map[string]string{"AWS::SNS::TopicPolicy": "sns:Publish", "AWS::S3::BucketPolicy": "s3:*", "AWS::SQS::QueuePolicy": "sqs:*"}
+	for kind, action := range policies {
+		found := false
+		for _, p := range tpl.Resources(kind) {
+			for _, s := range list(at(p, "PolicyDocument", "Statement")) {
+				found = found || at(s, "Effect") == "Deny" && at(s, "Principal") == "*" && slices.Equal(words(at(s, "Action")), []string{action}) &&
+					reflect.DeepEqual(at(s, "Condition"), object{"Bool": object{"aws:SecureTransport": "false"}})
+			}
+		}
+		if !found {
+			t.Errorf("%s must deny %s without TLS", kind, action)
+		}
+	}
+	bucket := at(tpl.Object, "Resources", "ReportBucket")
+	if at(bucket, "DeletionPolicy") != "Retain" || at(bucket, "UpdateReplacePolicy") != "Retain" {
+		t.Error("the report bucket must outlive the stack: it is the evidence for an auditor")
+	}
+	for _, setting := range []string{"BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"} {
+		if at(bucket, "Properties", "PublicAccessBlockConfiguration", setting) != true {
+			t.Errorf("the report bucket needs %s", setting)
+		}
+	}
+	if at(bucket, "Properties", "BucketEncryption") == nil || at(bucket, "Properties", "LifecycleConfiguration") == nil || at(bucket, "Properties", "VersioningConfiguration", "Status") != "Enabled" {
+		t.Error("the report bucket must be encrypted, versioned, and expire its reports")
+	}
+	if at(tpl.Object, "Resources", "DeadLetterQueue", "Properties", "SqsManagedSseEnabled") != true {
+		t.Error("the dead-letter queue must be encrypted by SQS's own key: with a KMS key Scheduler's role could not send to it")
+	}
+	if !reflect.DeepEqual(at(tpl.Object, "Resources", "NotificationTopic", "Properties", "KmsMasterKeyId"), ref("TopicKey")) {
+		t.Error("the topic must be encrypted by the stack's key")
+	}
+	admitted := false
+	for _, s := range list(at(tpl.Object, "Resources", "TopicKey", "Properties", "KeyPolicy", "Statement")) {
+		admitted = admitted || at(s, "Principal", "Service") == "cloudwatch.amazonaws.com" && slices.Equal(words(at(s, "Action")), []string{"kms:GenerateDataKey*", "kms:Decrypt"})
+	}
+	if !admitted {
+		t.Error("the topic's key must admit CloudWatch: without that alarms never arrive, and nobody is told so")
+	}
+	if strings.Contains(strings.ReplaceAll(tpl.Text, "^arn:aws[a-z-]*:", ""), "arn:aws") {
+		t.Error("an ARN begins with arn:aws: in China and GovCloud it does not; use ${AWS::Partition}")
+	}
+}
+
+func TestAlarmsArrive(t *testing.T) {
+	tpl := template()
+	names := sourceStrings(t, "../pkg")
+	for id, p := range tpl.Resources("AWS::CloudWatch::Alarm") {
+		if !reflect.DeepEqual(p["AlarmActions"], []any{ref("NotificationTopic")}) {
+			t.Errorf("%s does not go to the topic", id)
+		}
+		if p["TreatMissingData"] == nil || p["AlarmDescription"] == nil {
+			t.Errorf("%s must say what missing data means and, to whoever gets it, what happened", id)
+		}
+		if p["Namespace"] == "iamkeys" && !names[fmt.Sprint(p["MetricName"])] {
+			t.Errorf("%s watches %v, which no function writes: it would never go off", id, p["MetricName"])
+		}
+	}
+	if at(tpl.Object, "Resources", "AuditMissingAlarm", "Properties", "TreatMissingData") != "breaching" {
+		t.Error("AuditMissingAlarm must take missing data for breaching: an audit that does not run writes none")
+	}
+	var body struct {
+		Widgets []struct {
+			Properties struct{ Metrics [][]any }
+		}
+	}
+	text, _ := at(tpl.Object, "Resources", "Dashboard", "Properties", "DashboardBody", "Fn::Sub").(string)
+	if err := json.Unmarshal([]byte(text), &body); err != nil {
+		t.Fatalf("the dashboard's body: %v", err)
+	}
+	for _, w := range body.Widgets {
+		namespace := ""
+		for _, m := range w.Properties.Metrics {
+			if len(m) < 2 {
+				continue // an expression over other metrics
+			}
+			if m[0] != "." && m[0] != "..." {
+				namespace = fmt.Sprint(m[0])
+			}
+			if namespace == "iamkeys" && !names[fmt.Sprint(m[1])] {
+				t.Errorf("the dashboard shows %v, which no function writes", m[1])
+			}
+		}
+	}
+	if len(body.Widgets) == 0 {
+		t.Error("the dashboard shows nothing")
+	}
+}

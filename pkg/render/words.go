@@ -3,9 +3,7 @@ package render
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
@@ -23,30 +21,11 @@ func cleaned(s *string) string {
 	return clean(*s)
 }
 
-// count writes a number the way people read it: 10,000.
-func count(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// several writes a number of things: 1 user, 2 users.
-func several(n int, thing string) string {
-	return count(n) + " " + plural(thing, n)
-}
-
-func plural(thing string, n int) string {
-	if n == 1 {
-		return thing
-	}
-	return thing + "s"
-}
-
-// date and moment are in UTC, as everything in a report.
-func date(t time.Time) string   { return t.UTC().Format(time.DateOnly) }
-func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+// What all texts share.
+var (
+	count, several, plural = notice.Count, notice.Several, notice.Plural
+	date, moment, title    = notice.Date, notice.Moment, notice.Capital
+)
 
 // headline says the one thing that a reader must know. Incomplete coverage is in it.
 func headline(s audit.Summary) string {
@@ -273,9 +252,6 @@ func byUser(findings []audit.Finding, severity audit.Severity) []person {
 	}
 	return people
 }
-
-// title begins a heading: Critical.
-func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // controls lists the numbers that benchmarks know the rule by.
 func controls(r audit.Rule) string {

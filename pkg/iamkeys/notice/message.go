@@ -47,7 +47,10 @@ func (s situation) in(seconds int) string {
 func (s situation) saying() string {
 	switch one, more, of := strings.Cut(s.row.headline, "/"); {
 	case of:
-		return plural(s.count, one, more)
+		if s.count != 1 {
+			one = more
+		}
+		return Count(s.count) + " " + one
 	case s.row.headline == failedWith && s.Error.code() == "":
 		return "failed"
 	case s.row.headline == failedWith:
@@ -60,7 +63,7 @@ func (s situation) saying() string {
 func message(s situation) iamkeys.Message {
 	headline := s.saying()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s.\n\n", capital(headline))
+	fmt.Fprintf(&b, "%s.\n\n", Capital(headline))
 	if s.facts != nil {
 		facts := s.facts(s.row)
 		if s.Error != nil {

@@ -1,8 +1,9 @@
 package notice
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -47,14 +48,37 @@ func attributeText(s string) string {
 	return s
 }
 
-func plural(n int, one, more string) string {
-	if n == 1 {
-		more = one
+// Count writes a number the way people read it: 10,000.
+func Count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
 	}
-	return fmt.Sprintf("%d %s", n, more)
+	return s
 }
 
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+// Several writes a number of things: 1 user, 2 users.
+func Several(n int, thing string) string { return Count(n) + " " + Plural(thing, n) }
+
+// Plural gives the thing's name as it goes with that number.
+func Plural(thing string, n int) string {
+	if n == 1 {
+		return thing
+	}
+	return thing + "s"
+}
+
+// Date and Moment are in UTC, as everything in a report.
+func Date(t time.Time) string   { return t.UTC().Format(time.DateOnly) }
+func Moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// Capital makes the start of a sentence, of English words.
+func Capital(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
 
 func value(s *string) string {
 	if s == nil {

@@ -58,8 +58,8 @@ func Start(ctx context.Context, o Options) (*Cloud, error) {
 	return startWith(ctx, o, (*Cloud).start)
 }
 
-// StartIdentity starts moto alone: IAM, STS and Secrets Manager, which is all
-// that the adapters' contract tests need.
+// StartIdentity starts moto alone: IAM, STS, Secrets Manager and what else is
+// moto's, which is all that the adapters' contract tests need.
 func StartIdentity(ctx context.Context, o Options) (*Cloud, error) {
 	return startWith(ctx, o, func(c *Cloud, ctx context.Context, o Options) error {
 		if err := c.startMoto(); err != nil {
@@ -280,7 +280,8 @@ func (c *Cloud) startEmulator(name, probe string, env []string) (*emulator, erro
 	defer out.Close()
 	e.cmd = exec.Command(c.tools.Python, filepath.Join(c.root, "localcloud", "launcher.py"), name, fmt.Sprint(address.Port))
 	e.cmd.ExtraFiles = []*os.File{socket} // the first is always file descriptor 3
-	e.cmd.Env = append(inherited(), env...)
+	// Python's caches go below .localcloud, too.
+	e.cmd.Env = append(append(inherited(), "PYTHONPYCACHEPREFIX="+filepath.Join(c.root, ".localcloud", "pycache")), env...)
 	e.cmd.Stdout, e.cmd.Stderr = out, out
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if e.stdin, err = e.cmd.StdinPipe(); err != nil {

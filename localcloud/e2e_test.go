@@ -30,9 +30,10 @@ import (
 // after the other; each works on users of its own.
 
 var shared struct {
-	once  sync.Once
-	cloud *Cloud
-	err   error
+	once   sync.Once
+	deploy sync.Once
+	cloud  *Cloud
+	err    error
 }
 
 // e2eParameters leave out the wait for other Regions to accept a new key.
@@ -56,30 +57,35 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// deployedStack is the deployed stack, with the calls, faults and messages of
-// earlier tests forgotten.
-func deployedStack(t *testing.T) *Cloud {
+// sharedCloud is the cloud that the tests share, with the calls, faults and
+// messages of earlier tests forgotten; nothing may be deployed to it yet.
+func sharedCloud(t *testing.T) *Cloud {
 	t.Helper()
 	if os.Getenv("IAMKEYS_LOCALCLOUD") == "" {
 		t.Skip("needs the local cloud: run go run ./localcloud test")
 	}
 	shared.once.Do(func() {
-		ctx := context.Background()
-		root, err := projectRoot()
-		if err != nil {
-			shared.err = err
-			return
+		var root string
+		if root, shared.err = projectRoot(); shared.err == nil {
+			shared.cloud, shared.err = Start(context.Background(), Options{Root: root, LogLevel: "DEBUG"})
 		}
-		if shared.cloud, shared.err = Start(ctx, Options{Root: root, LogLevel: "DEBUG"}); shared.err != nil {
-			return
-		}
-		shared.err = shared.cloud.Deploy(ctx, e2eParameters)
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	shared.cloud.Forget()
 	return shared.cloud
+}
+
+// deployedStack is the shared cloud with the stack deployed.
+func deployedStack(t *testing.T) *Cloud {
+	t.Helper()
+	c := sharedCloud(t)
+	shared.deploy.Do(func() { shared.err = c.Deploy(context.Background(), e2eParameters) })
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return c
 }
 
 // invoke invokes a function with an event written as JSON.

@@ -33,8 +33,8 @@ type gateway struct {
 	onPublish func(Message)
 }
 
-// identity are the services that moto serves; ministack serves all others.
-var identity = map[string]bool{"iam": true, "sts": true, "secretsmanager": true}
+// atMoto are the services that moto serves; ministack serves all others.
+var atMoto = map[string]bool{"iam": true, "sts": true, "secretsmanager": true, "organizations": true, "securityhub": true, "ses": true}
 
 // A Call is one AWS call by a function, as "iam:ListAccessKeys".
 type Call struct {
@@ -192,7 +192,7 @@ var emulators = &http.Transport{IdleConnTimeout: 30 * time.Second}
 func (g *gateway) forward(w http.ResponseWriter, r *http.Request) {
 	service, keyID := scope(r)
 	target := g.ministack
-	if identity[service] {
+	if atMoto[service] {
 		target = g.moto
 	} else if strings.HasPrefix(keyID, "AKIA") {
 		// moto asks whose key it is for its own services; for the others, it is asked here.
@@ -271,7 +271,11 @@ func actionOf(service string, r *http.Request, body []byte) string {
 		return form.Get("Action")
 	}
 	if service != "s3" {
-		return r.Method + " " + r.URL.Path
+		call := r.Method + " " + r.URL.Path
+		if name, ok := restActions[call]; ok {
+			return name
+		}
+		return call
 	}
 	_, key, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
 	if key == "" && r.Method == http.MethodGet {
@@ -280,6 +284,12 @@ func actionOf(service string, r *http.Request, body []byte) string {
 	return map[string]string{
 		http.MethodGet: "GetObject", http.MethodPut: "PutObject", http.MethodHead: "HeadObject", http.MethodDelete: "DeleteObject",
 	}[r.Method]
+}
+
+// restActions are the actions that functions call by method and path.
+var restActions = map[string]string{
+	"POST /findings/import":          "BatchImportFindings",
+	"POST /v2/email/outbound-emails": "SendEmail",
 }
 
 // published reads a Publish call of SNS's query protocol.
@@ -315,6 +325,10 @@ func (f *Fault) answer(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.Header().Set("X-Amzn-Errortype", f.Code)
 		body, _ = json.Marshal(map[string]string{"__type": f.Code, "message": f.Message})
+	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/json"):
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Amzn-Errortype", f.Code)
+		body, _ = json.Marshal(map[string]string{"message": f.Message})
 	case service == "s3":
 		w.Header().Set("Content-Type", "application/xml")
 		body = fmt.Appendf(nil, "<Error><Code>%s</Code><Message>%s</Message><RequestId>localcloud</RequestId></Error>", escaped(f.Code), escaped(f.Message))

@@ -10,8 +10,10 @@
 //
 // Files: python.go makes the environments, cloud.go runs the emulators,
 // gateway.go stands in front of them, deploy.go builds, deploys and invokes,
-// seed.go fills the account, demo.go tells the story, bench.go measures. launcher.py starts the
-// emulators from the inside and corrects moto where it differs from AWS.
+// seed.go fills the accounts, demo.go tells the story, bench.go measures.
+// launcher.py starts the emulators from the inside; access.py, correct_moto.py
+// and correct_ministack.py correct them where they differ from AWS, seed.py
+// fills moto's accounts.
 package main
 
 import (

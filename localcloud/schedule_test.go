@@ -1,9 +1,14 @@
 package main
 
 import (
+	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
 // TestSchedule deploys the stack with a schedule that rings every minute, as
@@ -14,6 +19,7 @@ func TestSchedule(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the schedule")
 	}
+	inTime := c.scheduled(t)
 	c.seed(t, "schedule-stale", AccessKey{CreateDate: ago(200 * day)})
 	if err := c.Deploy(t.Context(), map[string]string{"PropagationSeconds": "0", "AuditSchedule": "rate(1 minute)", "Notify": "always"}); err != nil {
 		t.Fatal(err)
@@ -23,9 +29,39 @@ func TestSchedule(t *testing.T) {
 			if !strings.Contains(mails[0].Text("email"), "schedule-stale") {
 				t.Errorf("the mail does not have the stale user:\n%s", mails[0].Text("email"))
 			}
+			inTime()
 			return
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
 	t.Error("the schedule did not ring within five minutes")
+}
+
+// scheduled makes a schedule whose Input asks for its time, as the
+// organization's has, and returns what looks at what it sent.
+func (c *Cloud) scheduled(t *testing.T) func() {
+	t.Helper()
+	queue, err := sqs.NewFromConfig(c.Config()).CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("scheduled")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now().Truncate(time.Second)
+	err = wire{endpoint: c.Endpoint}.rest(t.Context(), "scheduler", http.MethodPost, "/schedules/asks-its-time", map[string]any{
+		"ScheduleExpression": "at(" + began.UTC().Format("2006-01-02T15:04:05") + ")", "FlexibleTimeWindow": map[string]any{"Mode": "OFF"},
+		"Target": map[string]any{"Arn": "arn:aws:sqs:" + region + ":" + accountID + ":scheduled", "RoleArn": "arn:aws:iam::" + accountID + ":role/test",
+			"Input": `{"time": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}`}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		body, _ := c.receive(t, *queue.QueueUrl)
+		var sent struct {
+			Time time.Time
+			Of   string
+		}
+		if err := json.Unmarshal([]byte(body), &sent); err != nil || sent.Time.Before(began) || sent.Time.After(time.Now()) || !strings.HasSuffix(sent.Of, "/asks-its-time") {
+			t.Errorf("the schedule sent %s (%v)", body, err)
+		}
+	}
 }

@@ -91,6 +91,17 @@ type GetCallerIdentity interface {
 	GetCallerIdentity(ctx context.Context, credentials Credentials) (arn string, err error)
 }
 
+// AssumeRole takes on a role, for an hour. A role that does not exist, does not trust
+// the caller or wants another external ID ("" gives none) is AccessDenied.
+type AssumeRole interface {
+	AssumeRole(ctx context.Context, roleARN, sessionName, externalID string) (Session, error)
+}
+
+// ListAccounts gives all accounts of the organization, from all pages.
+type ListAccounts interface {
+	ListAccounts(ctx context.Context) ([]Account, error)
+}
+
 // GetObject gives the content of an object of the report bucket, and the ETag of
 // that. A missing one is NoSuchEntity.
 type GetObject interface {

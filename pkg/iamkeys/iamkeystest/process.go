@@ -48,7 +48,13 @@ type Process struct {
 
 	counting sync.Mutex // over Calls and dead
 	dead     bool
+	with     *Process // whose calls and faults these are, too; nil for itself
+	refuse   error    // of every call; nil for none
 }
+
+// At gives the same process where it calls another account, with a role there: calls
+// are counted, and fail, as its own.
+func (p *Process) At(a *Account) *Process { return &Process{Account: a, with: p} }
 
 // Start gives a process on the account.
 func (a *Account) Start() *Process { return &Process{Account: a} }
@@ -71,6 +77,9 @@ func (p *Process) Run(f func()) (died bool) {
 
 // die ends the process, beginning with the calling goroutine.
 func (p *Process) die() {
+	if p.with != nil {
+		p.with.die()
+	}
 	p.counting.Lock()
 	p.dead = true
 	p.counting.Unlock()
@@ -79,6 +88,9 @@ func (p *Process) die() {
 
 // begin counts a call, unless the process is dead.
 func (p *Process) begin(action string) (n int) {
+	if p.with != nil {
+		return p.with.begin(action)
+	}
 	p.counting.Lock()
 	defer p.counting.Unlock() // also when it ends here
 	if p.dead {
@@ -90,16 +102,19 @@ func (p *Process) begin(action string) (n int) {
 
 // call runs one call's effect under the account's lock, with the fault that is due.
 func (p *Process) call(ctx context.Context, action string, effect func() error) error {
-	n := p.begin(action)
-	if p.Before != nil {
-		p.Before(n, action)
+	n, self := p.begin(action), p
+	if p.with != nil {
+		self = p.with
 	}
-	if p.Wait != nil {
-		p.Wait(ctx, action)
+	if self.Before != nil {
+		self.Before(n, action)
+	}
+	if self.Wait != nil {
+		self.Wait(ctx, action)
 	}
 	fault := None
-	if p.Fault != nil {
-		fault = p.Fault(n, action)
+	if self.Fault != nil {
+		fault = self.Fault(n, action)
 	}
 	unanswered := func(cause error) error {
 		return &iamkeys.Error{Code: iamkeys.Internal, Message: action + " got no answer.", Err: cause, OutcomeUnknown: true}
@@ -114,6 +129,8 @@ func (p *Process) call(ctx context.Context, action string, effect func() error) 
 		return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: action + " is not permitted.", Err: injected}
 	case fault == Unanswered:
 		return unanswered(injected)
+	case p.refuse != nil:
+		return p.refuse
 	}
 	p.mu.Lock()
 	err := effect()

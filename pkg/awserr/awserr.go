@@ -26,6 +26,8 @@ var codes = map[string]iamkeys.Code{
 	"NoSuchKey":                 iamkeys.NoSuchEntity, // S3
 	"ExecutionDoesNotExist":     iamkeys.NoSuchEntity, // Step Functions
 
+	"AWSOrganizationsNotInUseException": iamkeys.NoSuchEntity, // the account is in no organization
+
 	"LimitExceeded": iamkeys.LimitExceeded, // IAM's quotas, and the capacity for credential reports
 
 	"ReportInProgress": iamkeys.InProgress, // IAM's credential report: not yet there,
@@ -99,6 +101,12 @@ func From(err error, action, resource string) error {
 	case iamkeys.Throttled:
 		result.Message = fmt.Sprintf("AWS throttled %s for %s. Try again later.", action, resource)
 	case iamkeys.AccessDenied:
+		for _, policy := range []string{"service control policy", "resource control policy"} {
+			if strings.Contains(api.ErrorMessage(), policy) {
+				result.Message = fmt.Sprintf("%s on %s is denied by a %s of the organization.", action, resource, policy)
+				return result
+			}
+		}
 		result.Message = fmt.Sprintf("%s on %s is not permitted. Allow it in the function's policy, and the use of the KMS key where one encrypts it; a Deny, such as the one for users tagged iamkeys:protect, is meant to stay.", action, resource)
 	default:
 		result.Message = fmt.Sprintf("%s for %s failed unexpectedly.", action, resource)

@@ -1,4 +1,5 @@
-// Package awssts asks STS, for the core, whose a new access key is.
+// Package awssts asks STS, for the core, whose a new access key is, and takes on
+// roles of other accounts.
 package awssts
 
 import (
@@ -13,11 +14,13 @@ import (
 
 // client is what of the SDK's client is used.
 type client interface {
+	AssumeRole(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error)
 	GetCallerIdentity(context.Context, *sts.GetCallerIdentityInput, ...func(*sts.Options)) (*sts.GetCallerIdentityOutput, error)
 }
 
 var (
 	_ client                    = (*sts.Client)(nil)
+	_ iamkeys.AssumeRole        = (*STS)(nil)
 	_ iamkeys.GetCallerIdentity = (*STS)(nil)
 )
 
@@ -43,4 +46,35 @@ func (s *STS) GetCallerIdentity(ctx context.Context, credentials iamkeys.Credent
 		return "", awserr.Incomplete(action, resource, "the caller's ARN")
 	}
 	return *out.Arn, nil
+}
+
+// AssumeRole implements the port. STS is asked in the configuration's own Region: the
+// tokens of its global endpoint are not taken in Regions that an account opted into.
+// From a role's session another one lasts an hour at most, whatever the role allows.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+func (s *STS) AssumeRole(ctx context.Context, roleARN, sessionName, externalID string) (iamkeys.Session, error) {
+	const action = "sts:AssumeRole"
+	resource := "role " + roleARN
+	in := &sts.AssumeRoleInput{RoleArn: &roleARN, RoleSessionName: &sessionName}
+	if externalID != "" {
+		in.ExternalId = &externalID
+	}
+	out, err := s.client.AssumeRole(ctx, in)
+	if err != nil {
+		return iamkeys.Session{}, awserr.From(err, action, resource)
+	}
+	c := out.Credentials
+	if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" || aws.ToString(c.SessionToken) == "" || c.Expiration == nil {
+		return iamkeys.Session{}, awserr.Incomplete(action, resource, "temporary credentials")
+	}
+	return iamkeys.Session{AccessKeyID: *c.AccessKeyId, Secret: iamkeys.NewSecret(*c.SecretAccessKey), Token: iamkeys.NewSecret(*c.SessionToken), Expires: *c.Expiration}, nil
+}
+
+// As gives the configuration for calls with the session's credentials.
+func As(config aws.Config, session iamkeys.Session) aws.Config {
+	config = config.Copy()
+	config.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: session.AccessKeyID, SecretAccessKey: session.Secret.Reveal(), SessionToken: session.Token.Reveal(), CanExpire: true, Expires: session.Expires, Source: "iamkeys"}, nil
+	})
+	return config
 }

@@ -3,10 +3,13 @@ package awssts_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -29,11 +32,11 @@ func TestContract(t *testing.T) {
 }
 
 func TestContractOnMoto(t *testing.T) {
-	url := os.Getenv("IAMKEYS_MOTO")
-	if url == "" {
+	server := os.Getenv("IAMKEYS_MOTO")
+	if server == "" {
 		t.Skip("left out: IAMKEYS_MOTO names no moto server; make test starts one")
 	}
-	client := iam.NewFromConfig(config(url))
+	client := iam.NewFromConfig(config(server))
 	harness := iamkeystest.Harness{
 		AddUser: func(t *testing.T, _ ...iamkeys.Tag) string {
 			name := fmt.Sprintf("awssts-%d", os.Getpid())
@@ -55,7 +58,7 @@ func TestContractOnMoto(t *testing.T) {
 			}
 		},
 	}
-	iamkeystest.TestSTS(t, harness, awssts.New(config(url)))
+	iamkeystest.TestSTS(t, harness, awssts.New(config(server)))
 }
 
 // The probe proves the secret too, not only that the key exists.
@@ -92,3 +95,60 @@ func TestEndpoint(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+const memberARN = "arn:aws:iam::210987654321:role/team/iamkeys-member"
+
+// A role is asked for with the external ID where there is one, and what it gives signs
+// the calls that follow.
+func TestAssumeRole(t *testing.T) {
+	for _, externalID := range []string{"", "our word"} {
+		var form url.Values
+		var host string
+		c := config("http://sts.eu-west-1.local")
+		c.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			body, _ := io.ReadAll(r.Body)
+			form, _ = url.ParseQuery(string(body))
+			host = r.URL.Host
+			const answer = `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>wJalr</SecretAccessKey><SessionToken>token</SessionToken><Expiration>2026-11-23T10:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(answer)), Request: r}, nil
+		})}
+		session, err := awssts.New(c).AssumeRole(t.Context(), memberARN, "iamkeys-run", externalID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if form.Get("RoleArn") != memberARN || form.Get("RoleSessionName") != "iamkeys-run" || form.Get("ExternalId") != externalID || form.Has("ExternalId") != (externalID != "") || host != "sts.eu-west-1.local" {
+			t.Errorf("asked %s for %v", host, form)
+		}
+		credentials, err := awssts.As(c, session).Credentials.Retrieve(t.Context())
+		if err != nil || credentials.AccessKeyID != "ASIA1" || credentials.SecretAccessKey != "wJalr" || credentials.SessionToken != "token" || !credentials.Expires.Equal(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)) {
+			t.Errorf("calls would be signed with %v (%v)", credentials.AccessKeyID, err)
+		}
+		if shown := fmt.Sprintf("%+v %#v", session, session); strings.Contains(shown, "wJalr") || strings.Contains(shown, "token") {
+			t.Errorf("the session shows its secrets: %s", shown)
+		}
+	}
+}
+
+func TestAssumeRoleFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		answer string
+		code   iamkeys.Code
+		says   string
+	}{
+		"refused":       {403, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>`, iamkeys.AccessDenied, memberARN},
+		"by an SCP":     {403, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>with an explicit deny in a service control policy</Message></Error></ErrorResponse>`, iamkeys.AccessDenied, "service control policy"},
+		"half a answer": {200, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId></Credentials></AssumeRoleResult></AssumeRoleResponse>`, iamkeys.Internal, memberARN},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config("http://sts.local")
+			cfg.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: c.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.answer)), Request: r}, nil
+			})}
+			_, err := awssts.New(cfg).AssumeRole(t.Context(), memberARN, "iamkeys-run", "")
+			if e, ok := err.(*iamkeys.Error); !ok || e.Code != c.code || !strings.Contains(e.Message, c.says) {
+				t.Errorf("got %v, want %s saying %q", err, c.code, c.says)
+			}
+		})
+	}
+}

@@ -103,8 +103,8 @@ func TestPoliciesAreTheOperationsActions(t *testing.T) {
 }
 
 func TestPoliciesAreScoped(t *testing.T) {
-	// IAM offers no resource for these.
-	everywhere := []string{"iam:GenerateCredentialReport", "iam:GetCredentialReport", "iam:GetAccountAuthorizationDetails", "iam:GetAccountSummary"}
+	// IAM and Organizations offer no resource for these.
+	everywhere := []string{"iam:GenerateCredentialReport", "iam:GetCredentialReport", "iam:GetAccountAuthorizationDetails", "iam:GetAccountSummary", "organizations:ListAccounts"}
 	for folder, properties := range template().Functions() {
 		users := userARN + "${UserPath}*"
 		if folder == "audit" || folder == "due" {

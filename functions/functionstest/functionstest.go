@@ -49,6 +49,9 @@ var functions = map[string]row{
 			Thresholds: audit.Thresholds{UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays()},
 		}
 	}, func(at time.Time) audit.Input { return audit.Input{EventTime: at} }),
+	"accounts": function(func(env *lambdafn.Settings) audit.Accounts {
+		return audit.Accounts{Account: env.AccountID(), Bucket: env.ReportBucket(), Exclude: env.ExcludeAccounts(), AtOnce: env.AccountsAtOnce()}
+	}),
 	"due": function(func(env *lambdafn.Settings) audit.Due {
 		return audit.Due{
 			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), UserPath: env.UserPath(), OwnerTag: env.OwnerTag(), UnusedDays: env.UnusedDays(),
@@ -186,6 +189,7 @@ var Services = map[string]struct{ Prefix, SDK string }{
 	"S3":             {"s3", "s3"},
 	"SNS":            {"sns", "sns"},
 	"StepFunctions":  {"states", "sfn"},
+	"Organizations":  {"organizations", "organizations"},
 }
 
 // fill sets ports and clocks, in the operation and in what it is made of.

@@ -13,10 +13,10 @@ import (
 
 // A field that nobody sets would be found by the function that a test first runs into it.
 func TestEveryFieldIsSet(t *testing.T) {
-	account := iamkeystest.NewAccount()
+	o := iamkeystest.NewOrganization()
 	stack := functionstest.New(map[string]string{"SecretPrefix": "team/"})
 	for name := range stack.Operations() {
-		f := stack.Function(name, functionstest.Surroundings{Port: func(string) any { return account.Start() }, Now: account.Now, Sleep: account.Sleep, Log: slog.New(slog.DiscardHandler)})
+		f := stack.Function(name, functionstest.Surroundings{Port: func(string) any { return o.Start() }, Now: o.Hub.Now, Sleep: o.Sleep, Log: slog.New(slog.DiscardHandler)})
 		set(t, name, reflect.ValueOf(f.Operation))
 		if f.Timeout == 0 || f.Handler == nil {
 			t.Errorf("%s has the timeout %v and the handler %v", name, f.Timeout, f.Handler)

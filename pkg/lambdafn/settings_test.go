@@ -41,7 +41,7 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	accepted := map[string][]string{
-		"MEMBER_ROLE": {"", "iamkeys-member"}, "EXTERNAL_ID": {"", "0f/our:word"}, "EXCLUDE_ACCOUNTS": {"", "123456789012", "123456789012,210987654321"}, "ACCOUNTS_AT_ONCE": {"1", "1000"},
+		"EXCLUDE_ACCOUNTS": {"", "123456789012", "123456789012,210987654321"}, "ACCOUNTS_AT_ONCE": {"1", "1000"},
 		"SECRET_PREFIX": {"a/", "team/ci/"}, "USER_PATH": {"/ci/", "/a/b/"}, "QUIET_HOURS": {"24", "1079"}, "PROPAGATION_SECONDS": {"0"},
 		"SECRET_KMS_KEY_ARN": {"arn:aws:kms:eu-west-1:123456789012:key/1-2-3", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1"},
 		"WARN_AGE_DAYS":      {"89"}, "POLL_HOURS": {"24"}, "MAX_WAIT_DAYS": {"10", "310"}, "SOAK_DAYS": {"295"}, "NOTIFY": {"never"},

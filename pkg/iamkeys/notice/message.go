@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,18 +30,68 @@ type fact struct{ name, value string }
 type situation struct {
 	Input
 	matter
-	row row
-	now time.Time
+	row  row
+	now  time.Time
+	zone *time.Location
 }
 
 // A text is what a notice says: what happened, then what to do, by when, and how to stop.
-type text struct{ said, todo []string }
+type text struct{ said, todo []paragraph }
 
-func say(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+// A paragraph is words, or a command to paste.
+type paragraph struct {
+	words   string
+	command []string // by arguments
+}
 
-// in gives the time that many seconds ahead.
+func say(format string, args ...any) paragraph { return paragraph{words: fmt.Sprintf(format, args...)} }
+
+func paste(arguments ...string) paragraph { return paragraph{command: arguments} }
+
+func paragraphs(all ...paragraph) []paragraph { return all }
+
+// in gives the time that many seconds ahead, where people are.
 func (s situation) in(seconds int) string {
-	return s.now.Add(time.Duration(seconds) * time.Second).UTC().Format("2006-01-02 15:04 MST")
+	return s.now.Add(time.Duration(seconds) * time.Second).In(s.zone).Format("Mon 2006-01-02 15:04 MST")
+}
+
+// mail writes the paragraph as a mail has it.
+func (p paragraph) mail() string {
+	if p.command == nil {
+		return Wrap("", "", Printable(p.words))
+	}
+	var lines []string // broken only before an option
+	for i, argument := range p.command {
+		argument = shellWord(argument)
+		last := len(lines) - 1
+		option := strings.HasPrefix(argument, "--")
+		switch {
+		case i == 0:
+			lines = append(lines, "  "+argument)
+		case option && Columns(lines[last]+" "+argument+" "+next(p.command, i)) > MailColumns-2:
+			lines = append(lines, "    "+argument)
+		default:
+			lines[last] += " " + argument
+		}
+	}
+	return strings.Join(lines, " \\\n")
+}
+
+// next gives what stands behind the i-th argument as a shell word, "" if nothing does.
+func next(command []string, i int) string {
+	if i+1 == len(command) {
+		return ""
+	}
+	return shellWord(command[i+1])
+}
+
+// shellWord writes an argument so that a shell takes it as it is, whatever is in it.
+func shellWord(s string) string {
+	s = Printable(s)
+	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=,.@:/-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // saying gives the headline.
@@ -77,11 +128,11 @@ func message(s situation) iamkeys.Message {
 		b.WriteByte('\n')
 	}
 	t := s.row.text(s)
-	for i, paragraph := range append(t.said, t.todo...) {
+	for i, p := range slices.Concat(t.said, t.todo) {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString(Wrap("", "", Printable(paragraph)) + "\n")
+		b.WriteString(p.mail() + "\n")
 	}
 	if s.list != nil {
 		b.WriteByte('\n')

@@ -41,14 +41,14 @@ func owned(owner *string) string {
 
 func rotationsPlanned(situation) text {
 	return text{
-		said: []string{"The scheduled rotation is in plan mode: it has started nothing and changed nothing. These are the keys that it would rotate."},
-		todo: []string{"To let it, set the stack's parameter RotationMode to apply. To rotate one of them now, start an execution of the rotation's state machine, named by the key's ID, with the input {\"userName\": ...}. To keep one out, remove its user's tag " + iamkeys.TagRotate + "."},
+		said: paragraphs(say("The scheduled rotation is in plan mode: it has started nothing and changed nothing. These are the keys that it would rotate.")),
+		todo: paragraphs(say("To let it, set the stack's parameter RotationMode to apply. To rotate one of them now, start an execution of the rotation's state machine, named by the key's ID, with the input {\"userName\": ...}. To keep one out, remove its user's tag %s.", iamkeys.TagRotate)),
 	}
 }
 
 func rotationsStarted(situation) text {
 	return text{
-		said: []string{"The scheduled rotation starts these rotations now, one execution each, named by the old key. Each sends its own notices."},
-		todo: []string{"To stop one, stop its execution; until the old key is switched off, that changes nothing for its consumers."},
+		said: paragraphs(say("The scheduled rotation starts these rotations now, one execution each, named by the old key. Each sends its own notices.")),
+		todo: paragraphs(say("To stop one, stop its execution; until the old key is switched off, that changes nothing for its consumers.")),
 	}
 }

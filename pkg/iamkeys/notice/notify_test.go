@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
@@ -52,7 +53,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func notifier(p *iamkeystest.Process) notice.Notify {
-	return notice.Notify{SNS: p, Now: p.Now, Log: quiet}
+	return notice.Notify{SNS: p, Zone: time.UTC, Now: p.Now, Log: quiet}
 }
 
 // rotation gives one that is about to take the step.
@@ -86,6 +87,8 @@ func TestNotices(t *testing.T) {
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
 	}
 	inUse := "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, created 2026-08-01T09:00:00Z: idle for 1 h, less than the quiet window of 168 h."
+	smtp := rotation(iamkeys.StartDeactivate)
+	smtp.ServiceName = new("ses")
 	short := *rotation(iamkeys.StartDeactivate)
 	short.QuietHours = 360 // as long as what is left after the reminder
 	for name, in := range map[string]notice.Input{
@@ -98,6 +101,16 @@ func TestNotices(t *testing.T) {
 		"off-error-earlier":       {Stage: "off", Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
 		"off":                     {Stage: "off", Rotation: rotation(iamkeys.StartSoak)},
 		"done":                    {Stage: "done", Rotation: rotation(iamkeys.StartSoak)},
+		"ready-smtp":              {Stage: "ready", Rotation: smtp},
+		"failed-plan-other-first": {Stage: "failed", Rotation: rotation(""), Error: caused("InProgress", "Execution AKIAIAMKEYSTEST00001 of user ci-deploy was begun before, and is not finished.")},
+		"failed-create-gone":      {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-wait":             {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:UpdateAccessKey on user ci-deploy is not permitted."), EarlierError: caused("KeyInUse", inUse)},
+		"failed-wait-user-gone":   {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-wait-untold":      {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotifyFailed", "The notice ready could not be published (AccessDenied); nothing else has changed.")},
+		"failed-soak-used":        {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("KeyInUse", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, later than 2026-11-13T08:00:00Z.")},
+		"failed-soak-not-adopted": {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"failed-soak-untold":      {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotifyFailed", "The notice off could not be published (AccessDenied); nothing else has changed.")},
+		"failed-soak-no-answer":   {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("Throttled", "iam:ListAccessKeys on user ci-deploy was throttled.")},
 		"failed-plan":             {Stage: "failed", Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
 		"failed-create":           {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
 		"failed-create-orphan":    {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
@@ -149,7 +162,7 @@ func TestNotify(t *testing.T) {
 	wantCode(t, err, iamkeys.NotifyFailed)
 
 	hostile := rotation(iamkeys.StartDeactivate)
-	injected := "a\r\nBcc: everybody\x1b[2J\u202e"
+	injected := "a\r\n\r\nBcc: everybody\x1b[2J\u202e"
 	hostile.Owner, hostile.AccessKeyID, hostile.SecretID = new(injected+strings.Repeat("é", 300)), &injected, &injected
 	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: "ready", Rotation: hostile}); err != nil {
 		t.Fatal(err)
@@ -161,7 +174,7 @@ func TestNotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range a.Messages() {
-		if strings.ContainsAny(m.Text+m.Subject, "\r\x1b\u202e") || strings.Contains(m.Text, "\nBcc") {
+		if strings.ContainsAny(m.Text+m.Subject, "\r\x1b\u202e") || strings.Contains(m.Text, "\n\nBcc") {
 			t.Errorf("hostile text comes through: %q", m.Text)
 		}
 	}

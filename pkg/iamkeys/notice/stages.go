@@ -56,8 +56,9 @@ const (
 	failed     Stage = "failed"         // of every way
 	failedWith       = "failed with %s" // the error
 
-	lastSeen     = "Active when last seen" // and may have changed since, or been changed by a function whose answer was lost
-	notDelivered = "not Active or not delivered"
+	lastSeen      = "Active when last seen" // and may have changed since, or been changed by a function whose answer was lost
+	notDelivered  = "not Active or not delivered"
+	maybeInactive = "Inactive, as far as is known"
 )
 
 // An answer is a row of the second table: what a stage says instead when a step
@@ -73,10 +74,9 @@ type answer struct {
 }
 
 const (
-	anyStep    iamkeys.Start = "any"
-	unplanned  iamkeys.Start = ""           // it was refused before anything was changed
-	noAnswer   iamkeys.Code  = "none"       // a function died, or its answer was lost
-	rolledBack iamkeys.Code  = "RolledBack" // the workflow's own: a person went back to the old key
+	anyStep   iamkeys.Start = "any"
+	unplanned iamkeys.Start = ""     // it was refused before anything was changed
+	noAnswer  iamkeys.Code  = "none" // a function died, or its answer was lost
 )
 
 func only(codes ...iamkeys.Code) []iamkeys.Code { return codes }
@@ -87,14 +87,20 @@ var answers = []answer{
 	{rotation, "reminder", anyStep, only(iamkeys.KeyInUse, iamkeys.NotAdopted), "", "Active", "Active, delivered", nil},
 	{rotation, "done", iamkeys.StartDeactivate, nil, "done, the old key is gone", "", "", goneInWait},
 
+	{rotation, failed, unplanned, only(iamkeys.InProgress), "not begun, another one goes first", "unchanged", "", anotherFirst},
 	{rotation, failed, unplanned, nil, "", "unchanged", "", refused},
 	{rotation, failed, iamkeys.StartCreate, only(iamkeys.OrphanedKey), "", "Active", "", orphaned},
+	{rotation, failed, iamkeys.StartCreate, only(iamkeys.NoSuchEntity), "ended, the user or its old key is gone", "not found any more", "", goneBeforeCreate},
 	{rotation, failed, iamkeys.StartCreate, only(noAnswer), "", "Active", "", createDied},
 	{rotation, failed, iamkeys.StartCreate, nil, "", "Active", "", notCreated},
-	{rotation, failed, anyStep, only(rolledBack), "rolled back, the old key is Active again", "Active again", "", wentBack},
+	{rotation, failed, anyStep, only(iamkeys.RolledBack), "rolled back, the old key is Active again", "Active again", "", wentBack},
+	{rotation, failed, anyStep, only(iamkeys.NoSuchEntity), "ended, the user is gone or renamed", "not found under this user", "not found under this user", userGone},
 	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotReplaced), "", "Inactive", notDelivered, notReplacedInSoak},
-	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NoSuchEntity), "ended, the user is gone", "gone", "gone", userGone},
-	{rotation, failed, iamkeys.StartSoak, nil, "", "Inactive, as far as is known", "", endedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotAdopted), "ended, nothing uses the new key", "Inactive", "Active, not in use", notAdoptedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.KeyInUse), "ended, the old key was used", "Inactive", "", usedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.AccessDenied), "", maybeInactive, "", deniedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotifyFailed), "", "Inactive, or deleted", "", nobodyToldInSoak},
+	{rotation, failed, iamkeys.StartSoak, nil, "", maybeInactive, "", endedInSoak},
 	{rotation, failed, anyStep, only(iamkeys.KeyInUse), "failed, the old key is still in use", "Active", "Active", stillInUse},
 	{rotation, failed, anyStep, only(iamkeys.NotAdopted), "failed, the new key is not in use", "Active", "Active", neverAdopted},
 	{rotation, failed, anyStep, only(iamkeys.NotReplaced), "", "", notDelivered, notReplacedInWait},
@@ -108,7 +114,7 @@ func rowOf(m matter, name Stage, code iamkeys.Code) (r row, ok bool) {
 		return r, false
 	}
 	r = stages[i]
-	named := slices.Contains(iamkeys.Codes, code) || code == rolledBack
+	named := slices.Contains(iamkeys.Codes, code) || code == iamkeys.RolledBack
 	i = slices.IndexFunc(answers, func(a answer) bool {
 		return a.of == m.of && a.stage == name && (a.start == anyStep || a.start == m.start) &&
 			(a.codes == nil || slices.Contains(a.codes, code) || !named && slices.Contains(a.codes, noAnswer))

@@ -39,7 +39,13 @@ func TestEnvironmentIsWhatMainReads(t *testing.T) {
 				t.Errorf("%s is given %s, which it does not read: a parameter that does nothing misleads", folder, v)
 			}
 			name, _ := at(value, "Ref").(string)
-			special := map[string]string{"ACCOUNT_ID": "AWS::AccountId", "NOTIFICATION_TOPIC_ARN": "NotificationTopic", "ROTATION_STATE_MACHINE_ARN": "RotationStateMachine"}[v]
+			if name == "" {
+				name, _ = at(value, "Fn::Sub").(string)
+			}
+			special := map[string]string{
+				"ACCOUNT_ID": "AWS::AccountId", "NOTIFICATION_TOPIC_ARN": "NotificationTopic",
+				"ROTATION_STATE_MACHINE_ARN": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation",
+			}[v]
 			if name == "" || name != special && !strings.EqualFold(name, strings.ReplaceAll(v, "_", "")) {
 				t.Errorf("%s: %s is %v; it must be the parameter or resource of that name", folder, v, value)
 			}

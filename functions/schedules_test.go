@@ -1,7 +1,10 @@
 package functions
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -22,6 +25,19 @@ func TestSchedules(t *testing.T) {
 				}
 				if p["OmitName"] != true {
 					t.Errorf("%s: without OmitName SAM names the schedule the same in every stack of the account", id)
+				}
+				// Nominations count those of the last 20 hours: an event may come twice, but not that late.
+				if age, _ := at(p, "RetryPolicy", "MaximumEventAgeInSeconds").(int); age == 0 || strings.Contains(kind, "StateMachine") && age > 3600 {
+					t.Errorf("%s: the schedule's event may be %d s old; one of a workflow is at most an hour old", id, age)
+				}
+				role := strings.TrimSuffix(fmt.Sprint(at(p, "RoleArn", "Fn::GetAtt")), ".Arn")
+				var grants []string
+				for _, s := range statements(object{"Policies": at(tpl.Object, "Resources", role, "Properties", "Policies")}) {
+					grants = append(grants, s.effect+" "+strings.Join(s.actions, " ")+" "+strings.Join(s.resources, " "))
+				}
+				start := map[string]string{"AWS::Serverless::Function": "lambda:InvokeFunction " + id + ".Arn", "AWS::Serverless::StateMachine": "states:StartExecution " + id}[kind]
+				if !slices.Equal(grants, []string{"Allow " + start, "Allow sqs:SendMessage DeadLetterQueue.Arn"}) {
+					t.Errorf("%s: the schedule's role %s has %v; it starts %s and hands over dead letters", id, role, grants, id)
 				}
 				if p["RetryPolicy"] == nil || !reflect.DeepEqual(p["DeadLetterConfig"], object{"Arn": object{"Fn::GetAtt": "DeadLetterQueue.Arn"}}) {
 					t.Errorf("%s: the schedule needs a RetryPolicy and the dead-letter queue: a run that did not start must not go unseen", id)

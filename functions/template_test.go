@@ -98,7 +98,8 @@ func TestFunctionsAreBuiltAndRunAlike(t *testing.T) {
 		"CodeUri": ".", "Handler": "bootstrap", "Runtime": "provided.al2023", "MemorySize": 256,
 		"Architectures": []any{ref("Architecture")},
 		"LoggingConfig": object{"LogFormat": "JSON", "LogGroup": ref("FunctionLogGroup")},
-		"Environment":   object{"Variables": object{"AWS_ENDPOINT_URL": ""}},
+		"Environment":   object{"Variables": object{"AWS_ENDPOINT_URL": "", "AWS_USE_FIPS_ENDPOINT": ref("UseFips")}},
+		"KmsKeyArn":     object{"Fn::If": []any{"HasKmsKey", ref("KmsKeyArn"), ref("AWS::NoValue")}},
 	}
 	for name, want := range same {
 		if !reflect.DeepEqual(globals[name], want) {
@@ -114,6 +115,9 @@ func TestFunctionsAreBuiltAndRunAlike(t *testing.T) {
 			if at(r, "Properties", name) != nil {
 				t.Errorf("%s sets %s for itself: one function that differs is one that surprises, and a fixed name keeps a second stack out of the account", id, name)
 			}
+		}
+		if want := (object{"Fn::If": []any{"HasCodeSigningConfig", ref("CodeSigningConfigArn"), ref("AWS::NoValue")}}); !reflect.DeepEqual(at(r, "Properties", "CodeSigningConfigArn"), want) {
+			t.Errorf("%s does not take CodeSigningConfigArn: cfn-lint allows it in no Globals, so each function says it", id)
 		}
 		if at(r, "Properties", "Timeout") == nil || at(r, "Properties", "Description") == nil {
 			t.Errorf("%s needs a Timeout (Lambda's default is 3 s) and a Description", id)
@@ -156,6 +160,20 @@ func TestWhereThingsAreKept(t *testing.T) {
 			t.Errorf("the report bucket needs %s", setting)
 		}
 	}
+	// A run's files alone expire: latest.json, securityhub.json and markers are what the next run goes by.
+	expiring, evidence := 0, false
+	for _, rule := range list(at(bucket, "Properties", "LifecycleConfiguration", "Rules")) {
+		if at(rule, "ExpirationInDays") != nil {
+			if expiring++; !reflect.DeepEqual(at(rule, "TagFilters"), []any{object{"Key": "iamkeys:report", "Value": "run"}}) {
+				t.Errorf("lifecycle rule %v expires what does not carry the tag of a run's files", at(rule, "Id"))
+			}
+		}
+		days, _ := at(rule, "NoncurrentVersionExpiration", "NoncurrentDays").(int)
+		evidence = evidence || days >= 400 && at(rule, "Prefix") == nil && at(rule, "TagFilters") == nil
+	}
+	if expiring != 1 || !evidence {
+		t.Errorf("%d rules expire reports, and what was overwritten is kept as long: %t", expiring, evidence)
+	}
 	if at(bucket, "Properties", "BucketEncryption") == nil || at(bucket, "Properties", "LifecycleConfiguration") == nil || at(bucket, "Properties", "VersioningConfiguration", "Status") != "Enabled" {
 		t.Error("the report bucket must be encrypted, versioned, and expire its reports")
 	}
@@ -181,14 +199,26 @@ func TestAlarmsArrive(t *testing.T) {
 	tpl := template()
 	names := sourceStrings(t, "../pkg")
 	for id, p := range tpl.Resources("AWS::CloudWatch::Alarm") {
-		if !reflect.DeepEqual(p["AlarmActions"], []any{ref("NotificationTopic")}) {
-			t.Errorf("%s does not go to the topic", id)
+		if !reflect.DeepEqual(p["AlarmActions"], []any{ref("NotificationTopic"), object{"Fn::If": []any{"HasAlarmTopic", ref("AlarmTopicArn"), ref("AWS::NoValue")}}}) {
+			t.Errorf("%s does not go to the topic and to the second one: an alarm that only a broken topic tells of is silent", id)
 		}
 		if p["TreatMissingData"] == nil || p["AlarmDescription"] == nil {
 			t.Errorf("%s must say what missing data means and, to whoever gets it, what happened", id)
 		}
 		if p["Namespace"] == "iamkeys" && !names[fmt.Sprint(p["MetricName"])] {
 			t.Errorf("%s watches %v, which no function writes: it would never go off", id, p["MetricName"])
+		}
+	}
+	for id := range tpl.Resources("AWS::Serverless::StateMachine") {
+		for _, end := range []string{"Failed", "Aborted", "TimedOut"} {
+			alarm := strings.TrimSuffix(id, "StateMachine") + end + "Alarm"
+			p := at(tpl.Object, "Resources", alarm, "Properties")
+			if id == "LifecycleStateMachine" { // a person starts it, and sees how it ends
+				continue
+			}
+			if at(p, "MetricName") != "Executions"+end || at(p, "Namespace") != "AWS/States" || !reflect.DeepEqual(at(p, "Dimensions"), []any{object{"Name": "StateMachineArn", "Value": ref(id)}}) {
+				t.Errorf("%s does not watch executions of %s that end as %s", alarm, id, end)
+			}
 		}
 	}
 	if at(tpl.Object, "Resources", "AuditMissingAlarm", "Properties", "TreatMissingData") != "breaching" {

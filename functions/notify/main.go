@@ -5,6 +5,7 @@ package main
 import (
 	"log"
 	"time"
+	_ "time/tzdata" // Lambda's system may hold no time zones
 
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/iamkeys/notice"
@@ -15,9 +16,10 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	op := notice.Notify{
-		SNS: awssns.New(aws, env.NotificationTopicARN()),
-		Now: time.Now,
-		Log: env.Log(),
+		SNS:  awssns.New(aws, env.NotificationTopicARN()),
+		Zone: env.Zone(),
+		Now:  time.Now,
+		Log:  env.Log(),
 	}
 	if err := env.Err(); err != nil {
 		log.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"regexp"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -54,10 +55,17 @@ func (s *S3) GetObject(ctx context.Context, key string) (content []byte, etag st
 	return content, aws.ToString(out.ETag), nil
 }
 
-// PutObject implements the port.
+// run matches the files of one run, such as reports/123456789012/2026/11/30/<run>.json.
+var run = regexp.MustCompile(`^reports/[a-z0-9]+/\d{4}/\d{2}/\d{2}/`)
+
+// PutObject implements the port. The files of a run carry a tag by which the bucket's
+// lifecycle rule lets them expire; what else there is, such as latest.json, never does.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 func (s *S3) PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error {
 	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(content)}
+	if run.MatchString(key) {
+		in.Tagging = aws.String("iamkeys%3Areport=run")
+	}
 	switch {
 	case replaces == nil:
 	case *replaces == "":

@@ -51,6 +51,24 @@ func TestBucket(t *testing.T) {
 	}
 }
 
+// The bucket's lifecycle rule goes by the tag: what carries it expires.
+func TestWhatExpires(t *testing.T) {
+	var tag string
+	c := config("http://aws")
+	c.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		tag = r.Header.Get("X-Amz-Tagging")
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+	})}
+	for key, want := range map[string]string{
+		"reports/123456789012/2026/11/23/20261123T060000Z.json": "iamkeys%3Areport=run", "reports/organization/2026/11/23/20261123T060000Z.accounts.json": "iamkeys%3Areport=run",
+		"reports/123456789012/latest.json": "", "reports/organization/latest.json": "", "reports/123456789012/securityhub.json": "", "markers/off/123456789012/AKIA.json": "",
+	} {
+		if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), key, "application/json", []byte("{}"), nil); err != nil || tag != want {
+			t.Errorf("%s is put with the tag %q (%v), want %q", key, tag, err, want)
+		}
+	}
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

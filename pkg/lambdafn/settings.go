@@ -191,6 +191,18 @@ func (s *Settings) ExcludeAccounts() []string {
 // AccountsAtOnce is how many accounts are examined at a time.
 func (s *Settings) AccountsAtOnce() int { return s.number("ACCOUNTS_AT_ONCE", 1, 1000, "accounts") }
 
+// Zone is the time zone in which people are told times: SCHEDULE_TIMEZONE. A main that
+// reads it imports time/tzdata, since Lambda's system may hold no time zones.
+func (s *Settings) Zone() *time.Location {
+	const name, accepted = "SCHEDULE_TIMEZONE", "a time zone of the IANA database, such as Europe/Berlin"
+	value := s.text(name, `[A-Za-z0-9_+/-]{1,50}`, accepted)
+	zone, err := time.LoadLocation(value)
+	if err != nil && value != "" {
+		s.refuse(name, value, true, accepted)
+	}
+	return zone
+}
+
 // text reads a variable that must match the pattern as a whole.
 func (s *Settings) text(name, pattern, accepted string) string {
 	value, ok := s.lookup(name)

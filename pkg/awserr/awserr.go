@@ -62,6 +62,10 @@ var codes = map[string]iamkeys.Code{
 	"KmsAccessDeniedException":    iamkeys.AccessDenied,
 	"NotAuthorized":               iamkeys.AccessDenied,
 	"UnauthorizedAccessException": iamkeys.AccessDenied,
+
+	"MailFromDomainNotVerifiedException": iamkeys.AccessDenied, // SES: this sender,
+	"SendingPausedException":             iamkeys.AccessDenied, // or this account, may not send
+	"AccountSuspendedException":          iamkeys.AccessDenied,
 }
 
 // From gives err, which the SDK returned for the action on the resource, as an

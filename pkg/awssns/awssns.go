@@ -1,4 +1,4 @@
-// Package awssns publishes the core's messages to the notification topic.
+// Package awssns publishes the core's messages to a topic.
 package awssns
 
 import (
@@ -35,14 +35,15 @@ func New(config aws.Config, topicARN string) *SNS {
 	})}
 }
 
-// Publish implements the port. Attributes without a value are left out: SNS
+// Publish implements the port. What is its JSON alone goes raw, as services want it
+// that read a topic themselves. Attributes without a value are left out: SNS
 // refuses a message that has one.
 func (s *SNS) Publish(ctx context.Context, m iamkeys.Message) (messageID string, err error) {
 	const action = "sns:Publish"
 	resource := "topic " + s.topicARN
-	in := &sns.PublishInput{
-		TopicArn: &s.topicARN, Subject: &m.Subject, Message: aws.String(m.Body()), MessageStructure: aws.String("json"),
-		MessageAttributes: map[string]types.MessageAttributeValue{},
+	in := &sns.PublishInput{TopicArn: &s.topicARN, Message: aws.String(m.Body()), MessageAttributes: map[string]types.MessageAttributeValue{}}
+	if m.Text != "" {
+		in.Subject, in.MessageStructure = &m.Subject, aws.String("json")
 	}
 	for _, a := range m.Attributes {
 		kind := "String"

@@ -92,3 +92,15 @@ func TestDenied(t *testing.T) {
 		t.Errorf("got %v, want AccessDenied naming action and topic", err)
 	}
 }
+
+// What is its JSON alone goes as it is, without a structure around it.
+func TestPublishRaw(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	m := iamkeys.Message{JSON: []byte(`{"version":"1.0","source":"custom"}`), Attributes: []iamkeys.Attribute{{Name: "kind", Value: "audit"}}}
+	if _, err := awssns.New(config(account.Serve(t).URL), topic).Publish(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if got := account.Chats(); len(got) != 1 || len(account.Messages()) != 0 || !reflect.DeepEqual(got[0], m) {
+		t.Errorf("got %+v, want %+v", got, m)
+	}
+}

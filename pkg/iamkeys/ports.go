@@ -115,9 +115,15 @@ type PutObject interface {
 	PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error
 }
 
-// Publish publishes to the notification topic and gives the message's ID.
+// Publish publishes to a topic and gives the message's ID.
 type Publish interface {
 	Publish(ctx context.Context, m Message) (messageID string, err error)
+}
+
+// SendEmail sends one mail from the stack's sender and gives its ID. A sender or
+// recipient that SES does not let through is AccessDenied.
+type SendEmail interface {
+	SendEmail(ctx context.Context, to, subject, text string) (messageID string, err error)
 }
 
 // DescribeExecution gives the workflow's execution of that name, with its input and,

@@ -59,6 +59,8 @@ type Account struct {
 	objects  map[string]Object // of the report bucket
 	stored   []string          // key of every object ever put
 	messages []iamkeys.Message // published to the notification topic
+	chats    []iamkeys.Message // published to the chat's
+	mails    []SentMail        // that SES was asked to send
 }
 
 type user struct {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/mail"
 	"slices"
 	"strconv"
 	"strings"
@@ -293,6 +294,40 @@ func (a *Account) Messages() []iamkeys.Message {
 	return slices.Clone(a.messages)
 }
 
+// Chats gives what was published raw, in order: only the chat's topic gets that.
+func (a *Account) Chats() []iamkeys.Message {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.chats)
+}
+
+// A SentMail is what SES was asked to send.
+type SentMail struct{ To, Subject, Text string }
+
+// Mails gives what SES was asked to send, in order.
+func (a *Account) Mails() []SentMail {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.mails)
+}
+
+// SendEmail implements the port, and refuses what SES refuses.
+// https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html
+func (p *Process) SendEmail(ctx context.Context, to, subject, text string) (messageID string, err error) {
+	err = p.call(ctx, "ses:SendEmail", func() error {
+		if a, err := mail.ParseAddress(to); err != nil || a.Address != to || subject == "" || text == "" || strings.ContainsAny(to+subject, "\r\n") {
+			return &iamkeys.Error{Code: iamkeys.Internal, Message: "SES refuses the mail."}
+		}
+		p.mails = append(p.mails, SentMail{to, subject, text})
+		messageID = fmt.Sprintf("mail-%d", len(p.mails))
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return messageID, nil
+}
+
 // Publish implements the port, which leaves attributes without a value out, and
 // refuses what SNS refuses.
 func (p *Process) Publish(ctx context.Context, m iamkeys.Message) (messageID string, err error) {
@@ -300,6 +335,11 @@ func (p *Process) Publish(ctx context.Context, m iamkeys.Message) (messageID str
 	err = p.call(ctx, "sns:Publish", func() error {
 		if err := publishable(m); err != nil {
 			return &iamkeys.Error{Code: iamkeys.Internal, Message: "SNS refuses the message.", Err: err}
+		}
+		if m.Text == "" {
+			p.chats = append(p.chats, m)
+			messageID = fmt.Sprintf("chat-%d", len(p.chats))
+			return nil
 		}
 		p.messages = append(p.messages, m)
 		messageID = fmt.Sprintf("message-%d", len(p.messages))
@@ -314,7 +354,8 @@ func (p *Process) Publish(ctx context.Context, m iamkeys.Message) (messageID str
 // publishable holds a message to SNS's limits.
 // https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
 func publishable(m iamkeys.Message) error {
-	if len(m.Subject) == 0 || len(m.Subject) >= 100 {
+	raw := m.Text == ""
+	if !raw && (len(m.Subject) == 0 || len(m.Subject) >= 100) {
 		return fmt.Errorf("the subject has %d characters", len(m.Subject))
 	}
 	for _, r := range m.Subject {
@@ -323,10 +364,13 @@ func publishable(m iamkeys.Message) error {
 		}
 	}
 	var byProtocol map[string]string
-	if err := json.Unmarshal([]byte(m.Body()), &byProtocol); err != nil {
+	switch err := json.Unmarshal([]byte(m.Body()), &byProtocol); {
+	case raw && m.Body() == "":
+		return fmt.Errorf("the message is empty")
+	case raw:
+	case err != nil:
 		return fmt.Errorf("body: %w", err)
-	}
-	if byProtocol["default"] == "" {
+	case byProtocol["default"] == "":
 		return fmt.Errorf("the body has no default")
 	}
 	size := len(m.Body())

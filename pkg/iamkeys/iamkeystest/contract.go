@@ -328,9 +328,27 @@ func TestSNS(t *testing.T, sns iamkeys.Publish) {
 	if second, err := sns.Publish(t.Context(), m); err != nil || second == first {
 		t.Errorf("published again as %q, %v, want another ID than %s", second, err, first)
 	}
+	if raw, err := sns.Publish(t.Context(), iamkeys.Message{JSON: []byte(`{"version":"1.0"}`)}); err != nil || raw == "" {
+		t.Errorf("JSON alone was published as %q, %v", raw, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = sns.Publish(ctx, m)
+	unknown(t, err)
+}
+
+// TestSES is the contract of the port to SES.
+func TestSES(t *testing.T, ses iamkeys.SendEmail) {
+	first, err := ses.SendEmail(t.Context(), "team@example.com", "IAM key rotation alice: done", "The old key has been deleted.\n")
+	if err != nil || first == "" {
+		t.Fatalf("sent as %q, %v", first, err)
+	}
+	if second, err := ses.SendEmail(t.Context(), "team@example.com", "IAM key rotation alice: done", "The old key has been deleted.\n"); err != nil || second == first {
+		t.Errorf("sent again as %q, %v, want another ID than %s", second, err, first)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = ses.SendEmail(ctx, "team@example.com", "s", "t")
 	unknown(t, err)
 }
 

@@ -14,6 +14,7 @@ func TestAccountKeepsTheContracts(t *testing.T) {
 	t.Run("S3", func(t *testing.T) { iamkeystest.TestS3(t, a.Start()) })
 	t.Run("S3Conditions", func(t *testing.T) { iamkeystest.TestS3Conditions(t, a.Start()) })
 	t.Run("SNS", func(t *testing.T) { iamkeystest.TestSNS(t, a.Start()) })
+	t.Run("SES", func(t *testing.T) { iamkeystest.TestSES(t, a.Start()) })
 	t.Run("StepFunctions", func(t *testing.T) { iamkeystest.TestStepFunctions(t, a.ExecutionSetter(), a.Start()) })
 	t.Run("STS", func(t *testing.T) { iamkeystest.TestSTS(t, a.Harness(), a.Start()) })
 }

@@ -159,6 +159,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, name, _ = strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	case "s3":
 		name = map[string]string{http.MethodGet: "GetObject", http.MethodPut: "PutObject"}[r.Method]
+	case "ses":
+		name = map[string]string{"/v2/email/outbound-emails": "SendEmail"}[r.URL.Path]
 	default:
 		q.form, _ = url.ParseQuery(string(body))
 		name = q.form.Get("Action")
@@ -196,6 +198,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch service {
 	case "secretsmanager", "states":
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	case "ses":
+		w.Header().Set("Content-Type", "application/json")
+		if err != nil {
+			w.Header().Set("X-Amzn-Errortype", refused(service, err).code)
+		}
 	case "s3":
 		w.Header().Set("Content-Type", "application/xml")
 		w.Header().Set("ETag", a.etag)
@@ -257,6 +264,10 @@ var refusals = map[string]map[iamkeys.Code]refusal{
 		iamkeys.AccessDenied: {http.StatusForbidden, "AuthorizationError", ""},
 		iamkeys.Internal:     {http.StatusBadRequest, "InvalidParameter", ""}, // a message that is too long, or malformed
 	},
+	"ses": {
+		iamkeys.AccessDenied: {http.StatusForbidden, "AccessDeniedException", ""},
+		iamkeys.Internal:     {http.StatusBadRequest, "MessageRejected", ""},
+	},
 	"s3": {
 		iamkeys.NoSuchEntity: {http.StatusNotFound, "NoSuchKey", ""},
 		iamkeys.AccessDenied: {http.StatusForbidden, "AccessDenied", ""},
@@ -266,16 +277,11 @@ var refusals = map[string]map[iamkeys.Code]refusal{
 
 // refuse gives an error as the service writes it.
 func (q request) refuse(service string, err error) (content []byte, status int) {
-	said, ok := err.(*refusal)
-	if !ok {
-		code, message := iamkeys.CodeOf(err), err.Error()
-		known, ok := refusals[service][code]
-		if !ok {
-			known = refusal{http.StatusInternalServerError, "ServiceFailure", ""}
-		}
-		said = &refusal{known.status, known.code, message}
-	}
+	said := refused(service, err)
 	switch service {
+	case "ses":
+		content, _ = json.Marshal(map[string]string{"message": said.message})
+		return content, said.status
 	case "secretsmanager", "states":
 		content, _ = json.Marshal(map[string]string{"__type": said.code, "message": said.message})
 		return content, said.status
@@ -287,6 +293,18 @@ func (q request) refuse(service string, err error) (content []byte, status int) 
 		kind = "Receiver"
 	}
 	return node("ErrorResponse", node("Error", leaf("Type", kind), leaf("Code", said.code), leaf("Message", said.message)), leaf("RequestId", "request")).document(), said.status
+}
+
+// refused gives the service's words for an error.
+func refused(service string, err error) *refusal {
+	if said, ok := err.(*refusal); ok {
+		return said
+	}
+	known, ok := refusals[service][iamkeys.CodeOf(err)]
+	if !ok {
+		known = refusal{http.StatusInternalServerError, "ServiceFailure", ""}
+	}
+	return &refusal{known.status, known.code, err.Error()}
 }
 
 // answer does what is asked.
@@ -406,6 +424,25 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 			return answer{}, err
 		}
 		return q.result(leaf("MessageId", id))
+	case "ses:SendEmail":
+		type content struct{ Data string }
+		var in struct {
+			Destination struct{ ToAddresses, CcAddresses, BccAddresses []string }
+			Content     struct {
+				Simple struct {
+					Subject content
+					Body    struct{ Text content }
+				}
+			}
+		}
+		if err := json.Unmarshal(q.body, &in); err != nil || len(in.Destination.ToAddresses) != 1 || len(in.Destination.CcAddresses)+len(in.Destination.BccAddresses) > 0 {
+			return answer{}, &refusal{http.StatusBadRequest, "BadRequestException", "One recipient is spoken of here."}
+		}
+		id, err := s.SendEmail(ctx, in.Destination.ToAddresses[0], in.Content.Simple.Subject.Data, in.Content.Simple.Body.Text.Data)
+		if err != nil {
+			return answer{}, err
+		}
+		return object(map[string]any{"MessageId": id})
 	case "states:DescribeExecution", "states:ListExecutions":
 		return s.stepFunctions(ctx, q)
 	}
@@ -543,6 +580,9 @@ func (s *Server) secretsManager(ctx context.Context, q request) (answer, error) 
 func published(form url.Values) iamkeys.Message {
 	m := iamkeys.Message{Subject: form.Get("Subject")}
 	var byProtocol struct{ Default, Email string }
+	if !form.Has("MessageStructure") {
+		m.JSON = []byte(form.Get("Message"))
+	}
 	if form.Get("MessageStructure") == "json" && json.Unmarshal([]byte(form.Get("Message")), &byProtocol) == nil {
 		m.Text, m.JSON = byProtocol.Email, []byte(byProtocol.Default)
 	}

@@ -3,14 +3,11 @@ package simulation
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/goccy/go-yaml"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -44,7 +41,8 @@ func dueScene(t reporter) *world {
 
 // rotateDue runs the scheduled rotation to its end, as the schedule starts it.
 func (w *world) rotateDue(mode string) *execution {
-	e := w.start(0, "scheduled", workflow("rotate-due", mode), map[string]any{"version": "0", "source": "aws.scheduler", "time": w.Now().Format(time.RFC3339)}, nil)
+	w.deploy(map[string]string{"RotationMode": mode})
+	e := w.start(0, "scheduled", workflow("rotate-due", "RotateDueStateMachine", w.stack.Deployment), map[string]any{"version": "0", "source": "aws.scheduler", "time": w.Now().Format(time.RFC3339)}, nil)
 	for !e.ended {
 		w.run(time.Second)
 	}
@@ -73,7 +71,7 @@ func (e *execution) due() (rotations []string) {
 // By default the scheduled rotation changes nothing (promise 7): it tells what it
 // would rotate. Off, it does not even look.
 func TestRotateDueChangesNothingByDefault(t *testing.T) {
-	for mode, wantCalls := range map[string]bool{"off": false, fmt.Sprint(loadTemplate(t).Parameters["RotationMode"].Default): true} {
+	for mode, wantCalls := range map[string]bool{"off": false, stack().Parameter("RotationMode"): true} {
 		t.Run(mode, func(t *testing.T) {
 			w := dueScene(t)
 			before := w.accountState()
@@ -171,7 +169,7 @@ func TestRotateDueApplies(t *testing.T) {
 // More keys than a run may start wait for a later one; the oldest come first.
 func TestRotateDueKeepsToItsLimit(t *testing.T) {
 	w := dueScene(t)
-	w.dueLimit = 1
+	w.deploy(map[string]string{"MaxRotationsPerRun": "1"})
 	first := w.rotateDue("apply")
 	if first.failure != nil || !slices.Equal(first.due(), []string{"older"}) || !strings.Contains(flat(first.notices[0].Text), "overLimit 1") {
 		t.Fatalf("%v, due are %v", first.failure, first.due())
@@ -253,7 +251,7 @@ func TestRotateDueStaysSmall(t *testing.T) {
 		w.UsedAgo(id, idle, "s3", "eu-west-1")
 	}
 	w.history = append(w.history, w.look())
-	w.dueLimit = 40
+	w.deploy(map[string]string{"MaxRotationsPerRun": "40"})
 	if e := w.rotateDue("plan"); e.failure != nil || len(e.due()) != 40 {
 		t.Errorf("%v, %d are due", e.failure, len(e.due()))
 	}
@@ -269,58 +267,6 @@ func TestRotateDueCannotTell(t *testing.T) {
 		e := w.rotateDue(mode)
 		if e.failure == nil || e.failure.Name != "NotifyFailed" || len(w.started) != 1+started {
 			t.Errorf("%s: %v, started %d", mode, e.failure, len(w.started)-1)
-		}
-	}
-}
-
-// templateYAML is what these tests read of the template.
-type templateYAML struct {
-	Parameters map[string]struct {
-		Default any `yaml:"Default"`
-	} `yaml:"Parameters"`
-	Resources map[string]struct {
-		Properties struct {
-			Timeout any `yaml:"Timeout"`
-		} `yaml:"Properties"`
-	} `yaml:"Resources"`
-}
-
-func loadTemplate(t *testing.T) (template templateYAML) {
-	t.Helper()
-	text, err := os.ReadFile("../../template.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
-	return template
-}
-
-// What is proved here is proved of the functions as the template sets them up.
-func TestFunctionsAreSetUpAsInTheTemplate(t *testing.T) {
-	template := loadTemplate(t)
-	for name, value := range parameters {
-		var parameter string
-		for word := range strings.SplitSeq(name, "_") {
-			parameter += word[:1] + strings.ToLower(word[1:])
-		}
-		if p, ok := template.Parameters[parameter]; ok && value != fmt.Sprint(p.Default) || !ok && name != "ACCOUNT_ID" {
-			t.Errorf("%s is %s here, and the parameter %s is %v", name, value, parameter, p.Default)
-		}
-	}
-	for function, timeout := range timeouts {
-		id := strings.ToUpper(function[:1]) + function[1:] + "Function"
-		if got := fmt.Sprint(template.Resources[id].Properties.Timeout); got != fmt.Sprint(int(timeout.Seconds())) {
-			t.Errorf("the timeout of %s is %s s in the template, and %v here", id, got, timeout)
-		}
-	}
-	for _, m := range []string{"rotation", "rotate-due"} {
-		for name, s := range workflow(m, "plan").States {
-			arguments, _ := s.Arguments.(map[string]any)
-			if timeout := timeouts[fmt.Sprint(arguments["FunctionName"])]; timeout > 0 && time.Duration(s.TimeoutSeconds)*time.Second <= timeout {
-				t.Errorf("%s: the state %q gives up after %d s, and its function works for %v", m, name, s.TimeoutSeconds, timeout)
-			}
 		}
 	}
 }

@@ -461,7 +461,7 @@ func (w *world) end(e *execution) {
 		}
 	case "RolledBack": // said of a moment in which delete found it so
 		i := slices.IndexFunc(e.answers, func(a answer) bool { return a.errorName == "KeyActive" })
-		if i < 0 || !w.ever(e.answers[i].at.Add(-timeouts["delete"]-w.ListLag), func(s snapshot) bool { return s.status(e.old()) == iamkeys.Active }) {
+		if i < 0 || !w.ever(e.answers[i].at.Add(-w.stack.Timeout("delete")-w.ListLag), func(s snapshot) bool { return s.status(e.old()) == iamkeys.Active }) {
 			w.fail("the execution ended as RolledBack, and the old key was not Active; it is %q", now.status(e.old()))
 		}
 	}

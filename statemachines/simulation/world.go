@@ -14,20 +14,18 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambda/messages"
 
+	"iamkeys/functions/functionstest"
 	"iamkeys/pkg/iamkeys"
-	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/iamkeystest"
-	"iamkeys/pkg/iamkeys/notice"
-	"iamkeys/pkg/lambdafn"
 	"iamkeys/statemachines"
 	"iamkeys/statemachines/asl"
 )
@@ -39,51 +37,12 @@ const (
 	day    = 24 * time.Hour
 )
 
-// parameters are the functions' settings: the template's defaults, by the name
-// that a function's environment has them under.
-var parameters = map[string]string{
-	"ACCOUNT_ID": "123456789012", "SECRET_PREFIX": "iamkeys/", "PROPAGATION_SECONDS": "10", "OWNER_TAG": "owner", "USER_PATH": "/",
-	"QUIET_HOURS": "216", "POLL_HOURS": "6", "MAX_WAIT_DAYS": "45", "SOAK_DAYS": "30",
-	"UNUSED_DAYS": "45", "ROTATE_AGE_DAYS": "80", "MAX_ROTATIONS_PER_RUN": "5", "REPORT_WAIT_SECONDS": "300",
-}
+// stack is the functions with the template's defaults, shared by all worlds.
+var stack = sync.OnceValue(func() *functionstest.Stack { return functionstest.New(nil) })
 
-// settings are the parameters as the functions read them, once: reading them
-// takes longer than the functions do.
-var settings = sync.OnceValue(func() (s struct {
-	secrets                                      iamkeys.SecretNames
-	propagation, reportWait                      time.Duration
-	ownerTag, userPath                           string
-	quietHours, pollHours, maxWaitDays, soakDays int
-	unusedDays, rotateAgeDays, maxRotations      int
-}) {
-	env := lambdafn.NewSettings(func(name string) (string, bool) { v, ok := parameters[name]; return v, ok })
-	s.secrets, s.propagation, s.reportWait, s.ownerTag, s.userPath = env.Secrets(), env.Propagation(), env.ReportWait(), env.OwnerTag(), env.UserPath()
-	s.quietHours, s.pollHours, s.maxWaitDays, s.soakDays = env.QuietHours(), env.PollHours(), env.MaxWaitDays(), env.SoakDays()
-	s.unusedDays, s.rotateAgeDays, s.maxRotations = env.UnusedDays(), env.RotateAgeDays(), env.MaxRotationsPerRun()
-	if err := env.Err(); err != nil {
-		panic(err)
-	}
-	return s
-})
-
-// timeouts are the functions' timeouts in the template.
-var timeouts = map[string]time.Duration{
-	"list": 60 * time.Second, "create": iamkeys.CreateTimeout, "deactivate": 60 * time.Second, "delete": 60 * time.Second,
-	"plan": 60 * time.Second, "notify": 60 * time.Second, "due": 900 * time.Second,
-}
-
-// substitutions name the functions as the template does.
-func substitutions(mode string) map[string]string {
-	return map[string]string{
-		"Partition": "aws", "ListFunctionArn": "list", "CreateFunctionArn": "create", "DeactivateFunctionArn": "deactivate", "DeleteFunctionArn": "delete",
-		"PlanFunctionArn": "plan", "NotifyFunctionArn": "notify", "DueFunctionArn": "due", "LastUsedFunctionArn": "lastused",
-		"RotationMode": mode, "RotationStateMachineArn": "rotation",
-	}
-}
-
-// workflow loads a workflow from its file.
-func workflow(name, mode string) *asl.Machine {
-	m, err := statemachines.Load(name, substitutions(mode))
+// workflow loads a workflow as the template deploys it.
+func workflow(name, logicalID string, deployed functionstest.Deployment) *asl.Machine {
+	m, err := statemachines.Load(name, deployed.Substitutions(logicalID))
 	if err != nil {
 		panic(err)
 	}
@@ -91,7 +50,7 @@ func workflow(name, mode string) *asl.Machine {
 }
 
 // rotation is the workflow of that name, parsed once: running it does not change it.
-var rotation = sync.OnceValue(func() *asl.Machine { return workflow("rotation", "") })
+var rotation = sync.OnceValue(func() *asl.Machine { return workflow("rotation", "RotationStateMachine", stack().Deployment) })
 
 // A world is an account with all that goes on around it: functions and
 // executions, consumers and people, who act in the order of one virtual clock,
@@ -109,8 +68,8 @@ type world struct {
 	// meanwhile is what people and tests do when a function is about to be invoked.
 	meanwhile func(e *execution, function string, payload map[string]any)
 
+	stack     *functionstest.Stack
 	secretID  string
-	dueLimit  int // MaxRotationsPerRun, 0 for the default
 	consumers []*consumer
 	started   []*execution
 	disturbed bool         // a call failed, or an invocation met trouble
@@ -131,11 +90,22 @@ type world struct {
 
 func newWorld(t reporter) *world {
 	w := &world{
-		Account: iamkeystest.NewAccount(), pick: func(int, string) int { return 0 }, secretID: secret, yield: make(chan struct{}),
+		Account: iamkeystest.NewAccount(), pick: func(int, string) int { return 0 }, stack: stack(), secretID: secret, yield: make(chan struct{}),
 	}
 	w.witness = newWitness(w, t)
 	w.undisturbed()
 	return w
+}
+
+// deploy sets parameters of the stack, beside those that were set before.
+func (w *world) deploy(parameters map[string]string) {
+	set := maps.Clone(parameters)
+	for name, value := range w.stack.Parameters {
+		if _, anew := set[name]; !anew {
+			set[name] = value
+		}
+	}
+	w.stack = functionstest.New(set)
 }
 
 // undisturbed lets all calls and invocations go well.
@@ -277,42 +247,23 @@ type hand struct {
 	began     time.Time
 	asked     time.Time // when the call at hand was sent
 	slow      bool      // its calls take time
+	timeout   time.Duration
 }
 
-// handler gives the function as its main puts it together.
-func (w *world) handler(a *actor, h *hand) lambda.Handler {
-	env, log, p := settings(), slog.New(slog.NewJSONHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), h.Process
-	sleep := func(ctx context.Context, d time.Duration) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		a.sleep(d)
-		return nil
-	}
-	switch h.function {
-	case "list":
-		return lambdafn.Handler(iamkeys.List{IAM: p, Now: w.Now}.Run, log)
-	case "create":
-		return lambdafn.Handler(iamkeys.Create{IAM: p, SecretsManager: p, STS: p, Secrets: env.secrets, Propagation: env.propagation, Now: w.Now, Sleep: sleep, Log: log}.Run, log)
-	case "deactivate":
-		return lambdafn.Handler(iamkeys.Deactivate{IAM: p, SecretsManager: p, Secrets: env.secrets, QuietHours: env.quietHours, Now: w.Now, Log: log}.Run, log)
-	case "delete":
-		return lambdafn.Handler(iamkeys.Delete{IAM: p, SecretsManager: p, Secrets: env.secrets, Log: log}.Run, log)
-	case "plan":
-		return lambdafn.Handler(iamkeys.Plan{
-			IAM: p, SecretsManager: p, Secrets: env.secrets, OwnerTag: env.ownerTag, QuietHours: env.quietHours, PollHours: env.pollHours,
-			MaxWaitDays: env.maxWaitDays, SoakDays: env.soakDays, Now: w.Now,
-		}.Run, log)
-	case "notify":
-		return lambdafn.Handler(notice.Notify{SNS: p, Now: w.Now, Log: log}.Run, log)
-	case "due":
-		return lambdafn.Handler(audit.Due{
-			Inventory:     audit.TakeInventory{IAM: p, ReportWait: env.reportWait, Now: w.Now, Sleep: sleep, Log: log},
-			StepFunctions: p, Secrets: env.secrets, UserPath: env.userPath, OwnerTag: env.ownerTag, UnusedDays: env.unusedDays,
-			RotateAgeDays: env.rotateAgeDays, MaxRotations: cmp.Or(w.dueLimit, env.maxRotations), Now: w.Now,
-		}.Run, log)
-	}
-	panic("no function " + h.function)
+// function gives the function as its main puts it together.
+func (w *world) function(a *actor, h *hand) functionstest.Function {
+	return w.stack.Function(h.function, functionstest.Surroundings{
+		Port: func(string) any { return h.Process },
+		Now:  w.Now,
+		Sleep: func(ctx context.Context, d time.Duration) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			a.sleep(d)
+			return nil
+		},
+		Log: slog.New(slog.NewJSONHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 }
 
 // lambda runs one invocation to its end. A death is answered by one of the names
@@ -336,7 +287,7 @@ func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *asl
 		w.acts(h, action)
 		fault := iamkeystest.None
 		switch {
-		case w.Now().Sub(h.began) > timeouts[h.function]:
+		case w.Now().Sub(h.began) > h.timeout:
 			fault = iamkeystest.Dies
 		case action == "iam:CreateAccessKey" && w.Now().Sub(h.asked) > 8*time.Second:
 			fault = iamkeystest.Unanswered // create gives its one attempt 8 s
@@ -347,9 +298,11 @@ func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *asl
 		w.tell("%s of %s (%p): %s: %s", h.function, h.execution.name, h, action, fault)
 		return fault
 	}
+	f := w.function(a, h)
+	h.timeout = f.Timeout
 	var out []byte
 	var err error
-	died := h.Run(func() { out, err = w.handler(a, h).Invoke(context.Background(), event) })
+	died := h.Run(func() { out, err = f.Handler.Invoke(context.Background(), event) })
 	a.live()
 	w.settle()
 	if died {
@@ -371,7 +324,7 @@ func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *asl
 
 // death is what Step Functions hears of a function that is gone.
 func (w *world) death(a *actor, h *hand) *asl.Error {
-	left := h.began.Add(timeouts[h.function]).Sub(w.Now())
+	left := h.began.Add(h.timeout).Sub(w.Now())
 	names := []string{"Runtime.ExitError", "Lambda.Unknown", "Sandbox.Timedout", "States.Timeout"}
 	name := names[w.pick(len(names), "death")]
 	if left < 0 {
@@ -535,7 +488,7 @@ func (w *world) startExecution(arguments map[string]any) (any, error) {
 	if slices.ContainsFunc(w.started, func(e *execution) bool { return e.name == name }) {
 		return nil, &asl.Error{Name: "StepFunctions.ExecutionAlreadyExistsException", Cause: "Execution Already Exists: '" + name + "'"}
 	}
-	if arguments["StateMachineArn"] != "rotation" {
+	if arguments["StateMachineArn"] != w.stack.Substitutions("RotateDueStateMachine")["RotationStateMachineArn"] {
 		return nil, fmt.Errorf("started %v", arguments)
 	}
 	w.start(0, name, rotation(), arguments["Input"].(map[string]any), nil)

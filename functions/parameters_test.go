@@ -43,7 +43,7 @@ func TestEnvironmentIsWhatMainReads(t *testing.T) {
 				name, _ = at(value, "Fn::Sub").(string)
 			}
 			special := map[string]string{
-				"ACCOUNT_ID": "AWS::AccountId", "NOTIFICATION_TOPIC_ARN": "NotificationTopic",
+				"ACCOUNT_ID": "AWS::AccountId", "PARTITION": "AWS::Partition", "NOTIFICATION_TOPIC_ARN": "NotificationTopic",
 				"ROTATION_STATE_MACHINE_ARN": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation",
 			}[v]
 			if name == "" || name != special && !strings.EqualFold(name, strings.ReplaceAll(v, "_", "")) {

@@ -67,12 +67,11 @@ func actionsOf(operation any) []string {
 	for field, types := range functionstest.Ports(operation) {
 		for _, port := range types {
 			for i := range port.NumMethod() {
-				if prefix := functionstest.Services[field].Prefix; prefix != "" {
-					actions[prefix+":"+port.Method(i).Name] = true
-				}
+				actions[functionstest.Services[field].Prefix+":"+port.Method(i).Name] = true
 			}
 		}
 	}
+	delete(actions, "sts:GetCallerIdentity") // signed with the new key, it needs no permission
 	return slices.Sorted(maps.Keys(actions))
 }
 
@@ -113,6 +112,7 @@ var scopes = map[string][]string{
 	"s3:ListBucket": {"ReportBucket.Arn"}, // a condition on s3:prefix would never hold: GetObject carries none
 	"s3:GetObject":  {"${ReportBucket.Arn}/reports/*"}, "s3:PutObject": {"${ReportBucket.Arn}/reports/*"}, "s3:PutObjectTagging": {"${ReportBucket.Arn}/reports/*"},
 	"sns:Publish":              {"NotificationTopic"},
+	"sts:AssumeRole":           {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
 	"states:DescribeExecution": {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
 }
 

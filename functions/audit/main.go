@@ -9,6 +9,8 @@ import (
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awss3"
 	"iamkeys/pkg/awssns"
+	"iamkeys/pkg/awssts"
+	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
@@ -23,10 +25,16 @@ func main() {
 		Inventory: audit.TakeInventory{IAM: iam, ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
 		S3:        awss3.New(aws, env.ReportBucket()),
 		SNS:       awssns.New(aws, env.NotificationTopicARN()),
-		Render:    audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
-		Message:   notice.Report(render.Text),
-		Account:   env.AccountID(),
-		Bucket:    env.ReportBucket(),
+		STS:       awssts.New(aws),
+		As: func(s iamkeys.Session) audit.Access {
+			iam := awsiam.NewForAudit(awssts.As(aws, s))
+			return audit.Access{IAM: iam, Calls: iam.Calls}
+		},
+		Role:    audit.MemberRole{Partition: env.Partition(), Path: env.RolePath(), Name: env.MemberRole(), ExternalID: env.ExternalID()},
+		Render:  audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
+		Message: notice.Report(render.Text),
+		Account: env.AccountID(),
+		Bucket:  env.ReportBucket(),
 		Thresholds: audit.Thresholds{
 			UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays(),
 		},

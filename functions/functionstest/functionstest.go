@@ -45,6 +45,7 @@ var functions = map[string]row{
 	"audit": scheduled(func(env *lambdafn.Settings) audit.Audit {
 		return audit.Audit{
 			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
+			Role:    audit.MemberRole{Partition: env.Partition(), Path: env.RolePath(), Name: env.MemberRole(), ExternalID: env.ExternalID()},
 			Account: env.AccountID(), Bucket: env.ReportBucket(), OwnerTag: env.OwnerTag(), Tell: audit.Tell(env.Notify()), RequestID: lambdafn.RequestID,
 			Thresholds: audit.Thresholds{UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays()},
 		}
@@ -102,8 +103,9 @@ type Surroundings struct {
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
 	Log   *slog.Logger
-	Calls func() int           // made to IAM so far; nil for none
-	Emit  func([]audit.Metric) // nil to drop metrics
+	Calls func() int                         // made to IAM so far; nil for none
+	Emit  func([]audit.Metric)               // nil to drop metrics
+	As    func(iamkeys.Session) audit.Access // in other accounts; nil for none
 }
 
 // A Function is one that is ready to be invoked.
@@ -181,11 +183,11 @@ func Getters() map[string][]string {
 const core = "iamkeys/pkg/iamkeys"
 
 // Services are the names that an operation's ports have as its fields, and of each the
-// prefix of its actions ("" where none needs a permission) and its package in the SDK.
+// prefix of its actions and its package in the SDK.
 var Services = map[string]struct{ Prefix, SDK string }{
 	"IAM":            {"iam", "iam"},
 	"SecretsManager": {"secretsmanager", "secretsmanager"},
-	"STS":            {"", "sts"}, // GetCallerIdentity is signed with the new key
+	"STS":            {"sts", "sts"},
 	"S3":             {"s3", "s3"},
 	"SNS":            {"sns", "sns"},
 	"StepFunctions":  {"states", "sfn"},
@@ -194,12 +196,15 @@ var Services = map[string]struct{ Prefix, SDK string }{
 
 // fill sets ports and clocks, in the operation and in what it is made of.
 func (s Surroundings) fill(o reflect.Value) {
-	others := map[string]any{"Now": s.Now, "Sleep": s.Sleep, "Log": s.Log, "Calls": s.Calls, "Emit": s.Emit}
+	others := map[string]any{"Now": s.Now, "Sleep": s.Sleep, "Log": s.Log, "Calls": s.Calls, "Emit": s.Emit, "As": s.As}
 	if s.Calls == nil {
 		others["Calls"] = func() int { return 0 }
 	}
 	if s.Emit == nil {
 		others["Emit"] = func([]audit.Metric) {}
+	}
+	if s.As == nil {
+		others["As"] = func(iamkeys.Session) audit.Access { panic("no other account") }
 	}
 	for i := range o.NumField() {
 		field, value := o.Type().Field(i), o.Field(i)

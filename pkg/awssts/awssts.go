@@ -4,6 +4,7 @@ package awssts
 
 import (
 	"context"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -35,9 +36,7 @@ func (s *STS) GetCallerIdentity(ctx context.Context, credentials iamkeys.Credent
 	const action = "sts:GetCallerIdentity"
 	resource := "access key " + credentials.AccessKeyID + " of user " + credentials.UserName
 	out, err := s.client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, func(o *sts.Options) {
-		o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: credentials.AccessKeyID, SecretAccessKey: credentials.Secret.Reveal(), Source: "iamkeys"}, nil
-		})
+		o.Credentials = signer(credentials.AccessKeyID, credentials.Secret, iamkeys.Secret{}, time.Time{})
 	})
 	if err != nil {
 		return "", awserr.From(err, action, resource)
@@ -73,8 +72,17 @@ func (s *STS) AssumeRole(ctx context.Context, roleARN, sessionName, externalID s
 // As gives the configuration for calls with the session's credentials.
 func As(config aws.Config, session iamkeys.Session) aws.Config {
 	config = config.Copy()
-	config.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: session.AccessKeyID, SecretAccessKey: session.Secret.Reveal(), SessionToken: session.Token.Reveal(), CanExpire: true, Expires: session.Expires, Source: "iamkeys"}, nil
-	})
+	config.Credentials = signer(session.AccessKeyID, session.Secret, session.Token, session.Expires)
 	return config
+}
+
+// signer gives the SDK what signs calls; without a time they do not expire.
+func signer(accessKeyID string, secret, token iamkeys.Secret, expires time.Time) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		c := aws.Credentials{AccessKeyID: accessKeyID, Source: "iamkeys", CanExpire: !expires.IsZero(), Expires: expires}
+		for to, s := range map[*string]iamkeys.Secret{&c.SecretAccessKey: secret, &c.SessionToken: token} {
+			*to = s.Reveal()
+		}
+		return c, nil
+	})
 }

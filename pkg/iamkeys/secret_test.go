@@ -141,7 +141,7 @@ func TestSecret(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 // The secret's value leaves its type in two places: where it is stored and where
-// the probe is signed. Anywhere else it could end up in an answer or a log.
+// calls are signed with it. Anywhere else it could end up in an answer or a log.
 func TestReveal(t *testing.T) {
 	allowed := []string{"pkg/awssecrets", "pkg/awssts"}
 	const root = "../.."
@@ -172,7 +172,7 @@ func TestReveal(t *testing.T) {
 			}
 			found[filepath.ToSlash(folder)]++
 			if !slices.Contains(allowed, filepath.ToSlash(folder)) {
-				t.Errorf("%s reveals a secret; only %v may, to store it and to sign the probe", files.Position(s.Pos()), allowed)
+				t.Errorf("%s reveals a secret; only %v may, to store it and to sign calls", files.Position(s.Pos()), allowed)
 			}
 			return true
 		})

@@ -179,6 +179,27 @@ func (s *Settings) RotationStateMachineARN() string {
 	return s.text("ROTATION_STATE_MACHINE_ARN", `arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:stateMachine:[A-Za-z0-9_-]+`, "the ARN of a state machine")
 }
 
+// MemberRole is the name of the role in every account of the organization, "" for an
+// audit of this account alone.
+func (s *Settings) MemberRole() string {
+	return s.text("MEMBER_ROLE", `[A-Za-z0-9_+=,.@-]{0,64}`, "empty or the name of an IAM role, without its path")
+}
+
+// Partition is the partition of AWS that the stack is in, such as aws.
+func (s *Settings) Partition() string {
+	return s.text("PARTITION", `aws[a-z-]*`, "a partition, such as aws")
+}
+
+// RolePath is the path of the stack's and the members' roles.
+func (s *Settings) RolePath() string {
+	return s.text("ROLE_PATH", `/([A-Za-z0-9_+=,.@-]+/)*`, `an IAM path, beginning and ending in "/"`)
+}
+
+// ExternalID is what the member role's trust wants to hear: EXTERNAL_ID, "" for nothing.
+func (s *Settings) ExternalID() string {
+	return s.text("EXTERNAL_ID", `([A-Za-z0-9_+=,.@:/-]{2,1000})?`, "empty or an external ID, 2 to 1,000 characters")
+}
+
 // ExcludeAccounts are the accounts of the organization that are not examined.
 func (s *Settings) ExcludeAccounts() []string {
 	all := s.text("EXCLUDE_ACCOUNTS", `(\d{12}(,\d{12})*)?`, "empty or account IDs of 12 digits, separated by commas")

@@ -230,9 +230,10 @@ func (o Accounts) list(ctx context.Context, runID, day string) ([]Member, []Skip
 }
 
 // shortened cuts a name that is longer than any account's.
-func shortened(name string) string {
-	return strings.ToValidUTF8(name[:min(len(name), maxAccountName)], "")
-}
+func shortened(name string) string { return cut(name, maxAccountName) }
+
+// cut cuts text to that many bytes.
+func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
 
 func (o Accounts) put(ctx context.Context, key string, v any, replaces *string) error {
 	content, err := json.Marshal(v)

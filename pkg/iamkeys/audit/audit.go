@@ -44,6 +44,9 @@ type Audit struct {
 	Inventory  TakeInventory
 	S3         S3
 	SNS        iamkeys.Publish
+	STS        iamkeys.AssumeRole
+	As         func(iamkeys.Session) Access
+	Role       MemberRole // by which other accounts are examined
 	Render     Renderer
 	Message    func(r Report, where string) iamkeys.Message // what is sent of a report that is stored at where
 	Account    string                                       // ID of the account, twelve digits
@@ -63,6 +66,13 @@ type Input struct {
 	AsOf      *time.Time `json:"asOf,omitempty"`      // judge today's facts as of then; such a run compares with nothing and is not sent unless Tell says so
 	Inventory Source     `json:"inventory,omitempty"` // default credentialReport
 	Tell      Tell       `json:"notify,omitempty"`    // default: the parameter Notify; never: the run does not become latest.json either
+
+	// One account in a run over the organization: Account, RunID and Day come together.
+	Account string  `json:"account"`
+	Name    string  `json:"name"` // a label
+	RunID   string  `json:"runId"`
+	Day     string  `json:"day"`              // yyyy-mm-dd
+	Failed  *Failed `json:"failed,omitempty"` // only note that the account's audit failed so
 
 	// EventTime is when the event is of that started the run, zero without one.
 	EventTime time.Time `json:"-"`
@@ -97,13 +107,17 @@ func (in Input) Validate() error {
 	if in.AsOf != nil && (in.AsOf.Year() < 2010 || in.AsOf.Year() > 2200) {
 		return iamkeys.Refuse(iamkeys.InvalidInput, "asOf must be a time such as 2026-01-31T00:00:00Z, from 2010 to 2200; got %s.", in.AsOf.Format(time.RFC3339))
 	}
-	return nil
+	return in.validateMember()
 }
 
 // Run audits the account. Its errors are InventoryUnavailable (nothing could be
 // judged; when there are users but none could be examined, the report is sent
-// first), StoreFailed and NotifyFailed (doing it again continues).
+// first), StoreFailed and NotifyFailed (doing it again continues); of a member account
+// in addition RoleUnavailable.
 func (o Audit) Run(ctx context.Context, in Input) (Output, error) {
+	if in.Account != "" {
+		return o.member(ctx, in)
+	}
 	runs := o.runs(o.Account)
 	compares := in.AsOf == nil                // a run as of another time stands for itself
 	noted := compares && in.Tell != TellNever // what nobody is told stays new

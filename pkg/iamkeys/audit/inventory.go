@@ -284,10 +284,12 @@ func (o TakeInventory) unexamined(ctx context.Context, u *UserFacts, err error) 
 	o.Log.WarnContext(ctx, "user not examined", "userName", u.UserName, "error", err.Error())
 }
 
+const outOfTime = "time ran out"
+
 // reason says in a word or two why something could not be read; the log has the rest.
 func reason(ctx context.Context, err error) string {
 	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
-		return "time ran out"
+		return outOfTime
 	}
 	if e, ok := errors.AsType[*iamkeys.Error](err); ok {
 		return string(e.Code)

@@ -138,3 +138,15 @@ func (p *HubProcess) As(s iamkeys.Session) *Process {
 	}
 	return there
 }
+
+// ListAccounts implements the port for an account that is in no organization.
+func (p *Process) ListAccounts(ctx context.Context) ([]iamkeys.Account, error) {
+	return nil, p.call(ctx, "organizations:ListAccounts", func() error { return noSuch("The organization") })
+}
+
+// AssumeRole implements the port where there is no other account.
+func (p *Process) AssumeRole(ctx context.Context, roleARN, _, _ string) (iamkeys.Session, error) {
+	return iamkeys.Session{}, p.call(ctx, "sts:AssumeRole", func() error {
+		return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: "sts:AssumeRole on role " + roleARN + " is not permitted."}
+	})
+}

@@ -2,7 +2,6 @@
 package awss3
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"regexp"
@@ -61,8 +60,8 @@ var run = regexp.MustCompile(`^reports/[a-z0-9]+/\d{4}/\d{2}/\d{2}/`)
 // PutObject implements the port. The files of a run carry a tag by which the bucket's
 // lifecycle rule lets them expire; what else there is, such as latest.json, never does.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-func (s *S3) PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error {
-	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(content)}
+func (s *S3) PutObject(ctx context.Context, key, contentType string, content io.ReadSeeker, replaces *string) error {
+	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, ContentType: &contentType, Body: content}
 	if run.MatchString(key) {
 		in.Tagging = aws.String("iamkeys%3Areport=run")
 	}

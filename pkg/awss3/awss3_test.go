@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -34,7 +35,7 @@ func TestBucket(t *testing.T) {
 	account := iamkeystest.NewAccount()
 	c := config("http://aws")
 	c.HTTPClient = &http.Client{Transport: account.Serve(t)}
-	if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), "reports/1.csv", "text/csv", []byte("a,b"), nil); err != nil {
+	if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), "reports/1.csv", "text/csv", strings.NewReader("a,b"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if o := account.Objects()["reports/1.csv"]; string(o.Content) != "a,b" || o.ContentType != "text/csv" {
@@ -63,7 +64,7 @@ func TestWhatExpires(t *testing.T) {
 		"reports/123456789012/2026/11/23/20261123T060000Z.json": "iamkeys%3Areport=run", "reports/organization/2026/11/23/20261123T060000Z.accounts.json": "iamkeys%3Areport=run",
 		"reports/123456789012/latest.json": "", "reports/organization/latest.json": "", "reports/123456789012/securityhub.json": "", "markers/off/123456789012/AKIA.json": "",
 	} {
-		if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), key, "application/json", []byte("{}"), nil); err != nil || tag != want {
+		if err := awss3.New(c, "iamkeys-reports").PutObject(t.Context(), key, "application/json", strings.NewReader("{}"), nil); err != nil || tag != want {
 			t.Errorf("%s is put with the tag %q (%v), want %q", key, tag, err, want)
 		}
 	}
@@ -89,7 +90,7 @@ func TestTrouble(t *testing.T) {
 	calls := map[string]func(context.Context, *awss3.S3) error{
 		"s3:GetObject": func(ctx context.Context, s *awss3.S3) error { _, _, err := s.GetObject(ctx, "there"); return err },
 		"s3:PutObject": func(ctx context.Context, s *awss3.S3) error {
-			return s.PutObject(ctx, "there", "text/csv", []byte("a,b"), nil)
+			return s.PutObject(ctx, "there", "text/csv", strings.NewReader("a,b"), nil)
 		},
 	}
 	for action, call := range calls {

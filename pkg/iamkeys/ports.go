@@ -2,6 +2,7 @@ package iamkeys
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -112,7 +113,7 @@ type GetObject interface {
 // replaces is nil, else only over the content with that ETag or, if it is empty, where
 // there is none. Anything else being there is InProgress.
 type PutObject interface {
-	PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error
+	PutObject(ctx context.Context, key, contentType string, content io.ReadSeeker, replaces *string) error
 }
 
 // Publish publishes to a topic and gives the message's ID.

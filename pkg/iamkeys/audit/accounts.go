@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -238,7 +239,7 @@ func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), 
 func (o Accounts) put(ctx context.Context, key string, v any, replaces *string) error {
 	content, err := json.Marshal(v)
 	if err == nil {
-		err = o.S3.PutObject(ctx, key, "application/json", content, replaces)
+		err = o.S3.PutObject(ctx, key, "application/json", bytes.NewReader(content), replaces)
 	}
 	if err == nil || replaces != nil && iamkeys.CodeOf(err) == iamkeys.InProgress {
 		return err

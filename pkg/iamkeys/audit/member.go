@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -227,7 +228,7 @@ func (o Audit) storeFailed(ctx context.Context, r run, m Member, f Failed) error
 	f.Error, f.Cause = cut(f.Error, maxAccountName), cut(f.Cause, maxCause)
 	content, err := json.Marshal(unexaminedAccount{m, reason, f})
 	if err == nil {
-		err = o.S3.PutObject(ctx, r.prefix+".failed.json", "application/json", content, nil)
+		err = o.S3.PutObject(ctx, r.prefix+".failed.json", "application/json", bytes.NewReader(content), nil)
 	}
 	if err != nil {
 		return iamkeys.Failed(iamkeys.StoreFailed, err, "Why account %s could not be examined could not be stored at %s.failed.json (%s); the organization's report will say that it died.", m.label(), r.prefix, iamkeys.CodeOf(err))

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,7 +130,7 @@ func (s runs) setLatest(ctx context.Context, before latest, report Report) (writ
 	if err != nil {
 		return false, err
 	}
-	err = s.s3.PutObject(ctx, s.base()+"latest.json", "application/json", content, &before.etag)
+	err = s.s3.PutObject(ctx, s.base()+"latest.json", "application/json", bytes.NewReader(content), &before.etag)
 	if iamkeys.CodeOf(err) == iamkeys.InProgress {
 		return false, nil
 	}
@@ -155,7 +156,7 @@ func (s runs) store(ctx context.Context, r run, report Report) error {
 		{".html", "text/html; charset=utf-8", html},
 		{".json", "application/json", content},
 	} {
-		if err := s.s3.PutObject(ctx, r.prefix+form.ending, form.contentType, form.content, nil); err != nil {
+		if err := s.s3.PutObject(ctx, r.prefix+form.ending, form.contentType, bytes.NewReader(form.content), nil); err != nil {
 			return iamkeys.Failed(iamkeys.StoreFailed, err, "The report could not be stored at %s%s (%s), so it was not published. Run again: it does both.", r.prefix, form.ending, iamkeys.CodeOf(err))
 		}
 	}

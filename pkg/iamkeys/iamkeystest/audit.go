@@ -8,6 +8,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/mail"
 	"slices"
@@ -272,7 +273,11 @@ func (p *Process) GetObject(ctx context.Context, key string) (content []byte, et
 }
 
 // PutObject implements the port.
-func (p *Process) PutObject(ctx context.Context, key, contentType string, content []byte, replaces *string) error {
+func (p *Process) PutObject(ctx context.Context, key, contentType string, content io.ReadSeeker, replaces *string) error {
+	body, err := io.ReadAll(content)
+	if err != nil {
+		return err
+	}
 	return p.call(ctx, "s3:PutObject", func() error {
 		there := ""
 		if o, ok := p.objects[key]; ok {
@@ -281,7 +286,7 @@ func (p *Process) PutObject(ctx context.Context, key, contentType string, conten
 		if replaces != nil && *replaces != there {
 			return &iamkeys.Error{Code: iamkeys.InProgress, Message: "Another object is there."}
 		}
-		p.objects[key] = Object{contentType, bytes.Clone(content)}
+		p.objects[key] = Object{contentType, body}
 		p.stored = append(p.stored, key)
 		return nil
 	})

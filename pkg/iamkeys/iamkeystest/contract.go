@@ -275,7 +275,7 @@ func TestS3(t *testing.T, s3 audit.S3) {
 	_, _, err := s3.GetObject(ctx, key)
 	certain(t, err, iamkeys.NoSuchEntity)
 	for _, content := range []string{`{"a": "<ü>"}`, "another", "", strings.Repeat("0123456789", 1_000_000)} {
-		if err := s3.PutObject(ctx, key, "application/json", []byte(content), nil); err != nil {
+		if err := s3.PutObject(ctx, key, "application/json", strings.NewReader(content), nil); err != nil {
 			t.Fatal(err)
 		}
 		if got, _, err := s3.GetObject(ctx, key); err != nil || string(got) != content {
@@ -286,7 +286,7 @@ func TestS3(t *testing.T, s3 audit.S3) {
 	certain(t, err, iamkeys.NoSuchEntity)
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
-	unknown(t, s3.PutObject(ctx, key, "application/json", nil, nil))
+	unknown(t, s3.PutObject(ctx, key, "application/json", strings.NewReader(""), nil))
 }
 
 // TestS3Conditions is the contract of the port to S3 for writers at the same time.
@@ -294,7 +294,7 @@ func TestS3Conditions(t *testing.T, s3 audit.S3) {
 	ctx := t.Context()
 	const key = "reports/123456789012/latest.json"
 	put := func(content string, replaces *string) error {
-		return s3.PutObject(ctx, key, "application/json", []byte(content), replaces)
+		return s3.PutObject(ctx, key, "application/json", strings.NewReader(content), replaces)
 	}
 	none, other := "", `"0123456789abcdef0123456789abcdef"`
 	if err := put("first", &none); err != nil {

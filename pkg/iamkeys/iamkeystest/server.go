@@ -414,7 +414,7 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 			} else if q.Header.Get("If-None-Match") == "*" {
 				replaces = new(string)
 			}
-			return answer{}, s.PutObject(ctx, key, q.Header.Get("Content-Type"), q.body, replaces)
+			return answer{}, s.PutObject(ctx, key, q.Header.Get("Content-Type"), bytes.NewReader(q.body), replaces)
 		}
 		content, etag, err := s.GetObject(ctx, key)
 		return answer{content, etag}, err

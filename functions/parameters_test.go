@@ -42,8 +42,11 @@ func TestEnvironmentIsWhatMainReads(t *testing.T) {
 			if name == "" {
 				name, _ = at(value, "Fn::Sub").(string)
 			}
+			if branches := list(at(value, "Fn::If")); branches != nil && branches[2] == "" { // a resource that is there on a condition
+				name, _ = at(branches[1], "Ref").(string)
+			}
 			special := map[string]string{
-				"ACCOUNT_ID": "AWS::AccountId", "PARTITION": "AWS::Partition", "NOTIFICATION_TOPIC_ARN": "NotificationTopic",
+				"ACCOUNT_ID": "AWS::AccountId", "PARTITION": "AWS::Partition", "NOTIFICATION_TOPIC_ARN": "NotificationTopic", "CHAT_TOPIC_ARN": "ChatTopic",
 				"ROTATION_STATE_MACHINE_ARN": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation",
 			}[v]
 			if name == "" || name != special && !strings.EqualFold(name, strings.ReplaceAll(v, "_", "")) {
@@ -94,7 +97,7 @@ func TestParameters(t *testing.T) {
 	for _, name := range []string{
 		"AuditSchedule", "ScheduleTimezone", "NotificationEmail", "Notify", "MaxAgeDays", "WarnAgeDays", "UnusedDays", "LingerDays", "OwnerTag", "SecretPrefix", "SecretKmsKeyArn",
 		"UserPath", "QuietHours", "PollHours", "MaxWaitDays", "SoakDays", "PropagationSeconds", "ReportWaitSeconds", "RotateAgeDays", "MaxRotationsPerRun", "RotationMode",
-		"RotationSchedule", "LogRetentionDays", "Architecture",
+		"RotationSchedule", "LogRetentionDays", "Architecture", "SenderAddress", "OwnerMailDomains", "Chat",
 	} {
 		if at(tpl.Object, "Parameters", name) == nil {
 			t.Errorf("parameter %s is missing", name)

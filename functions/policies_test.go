@@ -111,7 +111,8 @@ var scopes = map[string][]string{
 	"organizations:ListAccounts": {"*"}, "iam:GenerateCredentialReport": {"*"}, "iam:GetCredentialReport": {"*"}, "iam:GetAccountAuthorizationDetails": {"*"}, "iam:GetAccountSummary": {"*"},
 	"s3:ListBucket": {"ReportBucket.Arn"}, // a condition on s3:prefix would never hold: GetObject carries none
 	"s3:GetObject":  {"${ReportBucket.Arn}/reports/*"}, "s3:PutObject": {"${ReportBucket.Arn}/reports/*"}, "s3:PutObjectTagging": {"${ReportBucket.Arn}/reports/*"},
-	"sns:Publish":              {"NotificationTopic"},
+	"sns:Publish":              {"NotificationTopic", "ChatTopic"},
+	"ses:SendEmail":            {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
 	"sts:AssumeRole":           {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
 	"states:DescribeExecution": {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
 }

@@ -62,12 +62,18 @@ var functions = map[string]row{
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {
 		return iamkeys.Plan{Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), QuietHours: env.QuietHours(), PollHours: env.PollHours(), MaxWaitDays: env.MaxWaitDays(), SoakDays: env.SoakDays()}
 	}),
-	"notify": function(func(env *lambdafn.Settings) notice.Notify { return notice.Notify{Zone: env.Zone()} }),
+	"notify": function(func(env *lambdafn.Settings) notice.Notify { return notice.Notify{Send: send(env), Zone: env.Zone()} }),
 }
 
 func create(env *lambdafn.Settings) iamkeys.Create {
 	env.SecretKMSKeyARN() // the adapter's
 	return iamkeys.Create{Secrets: env.Secrets(), Propagation: env.Propagation()}
+}
+
+func send(env *lambdafn.Settings) notice.Send {
+	env.SenderAddress() // the adapters'
+	env.ChatTopicARN()
+	return notice.Send{Owners: notice.Owners{Domains: env.OwnerMailDomains()}}
 }
 
 // A row is one function.
@@ -146,6 +152,13 @@ func (s *Stack) Function(name string, around Surroundings) Function {
 		panic("no function " + name)
 	}
 	settled, timeout := ready()
+	port := around.Port
+	around.Port = func(service string) any {
+		if service == "Chat" && s.Parameter("Chat") == "off" || service == "SES" && s.Parameter("SenderAddress") == "" {
+			return nil
+		}
+		return port(service)
+	}
 	o := reflect.New(reflect.TypeOf(settled)).Elem()
 	o.Set(reflect.ValueOf(settled))
 	around.fill(o)
@@ -190,6 +203,8 @@ var Services = map[string]struct{ Prefix, SDK string }{
 	"STS":            {"sts", "sts"},
 	"S3":             {"s3", "s3"},
 	"SNS":            {"sns", "sns"},
+	"Chat":           {"sns", "sns"}, // the chat's topic
+	"SES":            {"ses", "sesv2"},
 	"StepFunctions":  {"states", "sfn"},
 	"Organizations":  {"organizations", "organizations"},
 }
@@ -212,7 +227,9 @@ func (s Surroundings) fill(o reflect.Value) {
 		other, is := others[field.Name]
 		switch {
 		case port && field.Type.Kind() == reflect.Interface:
-			value.Set(reflect.ValueOf(s.Port(field.Name)))
+			if p := s.Port(field.Name); p != nil { // nil: a parameter switches it off
+				value.Set(reflect.ValueOf(p))
+			}
 		case is:
 			value.Set(reflect.ValueOf(other))
 		case field.Type.Kind() == reflect.Struct && strings.HasPrefix(field.Type.PkgPath(), core):

@@ -14,7 +14,7 @@ import (
 // A field that nobody sets would be found by the function that a test first runs into it.
 func TestEveryFieldIsSet(t *testing.T) {
 	o := iamkeystest.NewOrganization()
-	stack := functionstest.New(map[string]string{"SecretPrefix": "team/"})
+	stack := functionstest.New(map[string]string{"SecretPrefix": "team/", "SenderAddress": "iamkeys@example.com", "OwnerMailDomains": "example.com", "Chat": "on"})
 	for name := range stack.Operations() {
 		f := stack.Function(name, functionstest.Surroundings{Port: func(string) any { return o.Start() }, Now: o.Hub.Now, Sleep: o.Sleep, Log: slog.New(slog.DiscardHandler)})
 		set(t, name, reflect.ValueOf(f.Operation))

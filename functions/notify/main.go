@@ -1,5 +1,5 @@
-// Command notify is NotifyFunction: it tells people where a rotation stands. The
-// rotation workflows start it.
+// Command notify is NotifyFunction: it tells people where a key stands and what
+// schedules nominate. The workflows start it.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"time"
 	_ "time/tzdata" // Lambda's system may hold no time zones
 
+	"iamkeys/pkg/awsses"
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
@@ -16,10 +17,21 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	op := notice.Notify{
-		SNS:  awssns.New(aws, env.NotificationTopicARN()),
+		Send: notice.Send{
+			SNS:    awssns.New(aws, env.NotificationTopicARN()),
+			Owners: notice.Owners{Domains: env.OwnerMailDomains()},
+			Emit:   lambdafn.Emit,
+			Log:    env.Log(),
+		},
 		Zone: env.Zone(),
 		Now:  time.Now,
 		Log:  env.Log(),
+	}
+	if sender := env.SenderAddress(); sender != "" {
+		op.Send.SES = awsses.New(aws, sender)
+	}
+	if topic := env.ChatTopicARN(); topic != "" {
+		op.Send.Chat = awssns.New(aws, topic)
 	}
 	if err := env.Err(); err != nil {
 		log.Fatal(err)

@@ -134,6 +134,28 @@ func (s *Settings) NotificationTopicARN() string {
 	return s.text("NOTIFICATION_TOPIC_ARN", `arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+`, "the ARN of an SNS topic")
 }
 
+// SenderAddress is the address that owners get mail from, "" for no such mail.
+func (s *Settings) SenderAddress() string {
+	return s.text("SENDER_ADDRESS", `([^@\s<>",;]+@[A-Za-z0-9.-]+)?`, "empty or one mail address")
+}
+
+// OwnerMailDomains are the domains whose addresses get mail as owners, in lower case.
+func (s *Settings) OwnerMailDomains() []string {
+	all := s.text("OWNER_MAIL_DOMAINS", `([A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(,[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)*)?`, "empty or domains such as example.com, separated by commas")
+	if all == "" {
+		if sender, _ := s.lookup("SENDER_ADDRESS"); sender != "" {
+			s.errs = append(s.errs, errors.New("OWNER_MAIL_DOMAINS must name a domain when SENDER_ADDRESS is set: owners outside of these domains get no mail"))
+		}
+		return nil
+	}
+	return strings.Split(strings.ToLower(all), ",")
+}
+
+// ChatTopicARN is the ARN of the SNS topic for a chat, "" for none.
+func (s *Settings) ChatTopicARN() string {
+	return s.text("CHAT_TOPIC_ARN", `(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]+)?`, "empty or the ARN of an SNS topic")
+}
+
 // Notify says when the audit sends its report.
 func (s *Settings) Notify() string {
 	return s.text("NOTIFY", `always|findings|changes|never`, "always, findings, changes or never")

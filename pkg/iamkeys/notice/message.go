@@ -112,9 +112,10 @@ func (s situation) saying() string {
 
 // message writes the notice.
 func message(s situation) iamkeys.Message {
-	headline := s.saying()
+	headline, t := s.saying(), s.row.text(s)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n", Capital(headline))
+	brief := lines(t.said)
 	if s.facts != nil {
 		facts := s.facts(s.row)
 		if s.Error != nil {
@@ -123,11 +124,11 @@ func message(s situation) iamkeys.Message {
 		for _, f := range facts {
 			if f.value != "" {
 				fmt.Fprintf(&b, "%-9s %s\n", f.name, f.value)
+				brief = append(brief, f.name+": "+f.value)
 			}
 		}
 		b.WriteByte('\n')
 	}
-	t := s.row.text(s)
 	for i, p := range slices.Concat(t.said, t.todo) {
 		if i > 0 {
 			b.WriteByte('\n')
@@ -143,7 +144,9 @@ func message(s situation) iamkeys.Message {
 	tell := func(introduction string, e *StepError) {
 		if e != nil {
 			fmt.Fprintf(&b, "\n%s\n", Wrap("", "", Printable(introduction+" "+e.Name+":")))
-			fmt.Fprintf(&b, "%s\n", Wrap("  ", "  ", Printable(cmp.Or(e.Message, "no details were given"))))
+			message := Printable(cmp.Or(e.Message, "no details were given"))
+			fmt.Fprintf(&b, "%s\n", Wrap("  ", "  ", message))
+			brief = append(brief, Printable(e.Name)+": "+message)
 		}
 	}
 	tell("The last thing reported was", s.Error)
@@ -156,8 +159,9 @@ func message(s situation) iamkeys.Message {
 		Kind Kind `json:"kind"`
 		Input
 	}{s.of.kind, s.Input}) // strings and numbers always marshal
-	return iamkeys.Message{
+	m := iamkeys.Message{
 		Subject: subject(about + ": " + headline), Text: b.String(), JSON: content,
+		Brief: strings.Join(brief, "\n"), NextSteps: lines(t.todo),
 		Attributes: []iamkeys.Attribute{
 			{Name: "kind", Value: string(s.of.kind)},
 			{Name: "stage", Value: string(s.Stage)},
@@ -165,4 +169,24 @@ func message(s situation) iamkeys.Message {
 			{Name: "owner", Value: attributeText(s.owner)},
 		},
 	}
+	if s.owner != "" {
+		m.Mails = []iamkeys.Mail{{Owner: s.owner, Subject: m.Subject, Text: m.Text + "\n" + Wrap("", "", "You get this mail because the owner tag of IAM user "+Printable(s.userName)+" is your address.") + "\n"}}
+	}
+	return m
+}
+
+// lines gives each paragraph as one line.
+func lines(all []paragraph) (written []string) {
+	for _, p := range all {
+		line := p.words
+		if p.command != nil {
+			words := make([]string, len(p.command))
+			for i, argument := range p.command {
+				words[i] = shellWord(argument)
+			}
+			line = strings.Join(words, " ")
+		}
+		written = append(written, Printable(line))
+	}
+	return written
 }

@@ -16,7 +16,7 @@ import (
 // Notify tells people where one key stands, or what a schedule would start and has
 // started: what it can tell are the stages of stages.go.
 type Notify struct {
-	SNS  iamkeys.Publish
+	Send Send
 	Zone *time.Location // in which people are told times; nil is UTC
 	Now  func() time.Time
 	Log  *slog.Logger
@@ -101,7 +101,7 @@ func (o Notify) Run(ctx context.Context, in Input) (Output, error) {
 	if err != nil || r.of.list && about.count == 0 {
 		return Output{}, err
 	}
-	id, err := o.SNS.Publish(ctx, message(situation{Input: in, matter: about, row: r, now: o.Now(), zone: cmp.Or(o.Zone, time.UTC)}))
+	id, err := o.Send.Publish(ctx, message(situation{Input: in, matter: about, row: r, now: o.Now(), zone: cmp.Or(o.Zone, time.UTC)}))
 	if err != nil {
 		return Output{}, iamkeys.Failed(iamkeys.NotifyFailed, err, "The notice %s could not be published (%s); nothing else has changed.", in.Stage, iamkeys.CodeOf(err))
 	}

@@ -53,7 +53,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func notifier(p *iamkeystest.Process) notice.Notify {
-	return notice.Notify{SNS: p, Zone: time.UTC, Now: p.Now, Log: quiet}
+	return notice.Notify{Send: notice.Send{SNS: p}, Zone: time.UTC, Now: p.Now, Log: quiet}
 }
 
 // rotation gives one that is about to take the step.

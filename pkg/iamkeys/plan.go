@@ -16,13 +16,12 @@ type Rotation struct {
 	SecretARN      *string `json:"secretArn"`
 	Overwrite      bool    `json:"overwrite"` // allow a secret whose value iamkeys did not write
 	Owner          *string `json:"owner"`
-	ServiceName    *string `json:"serviceName,omitempty"` // of the old key's last use, where its consumers have more to do than read the secret again: ses
-	Start          *Start  `json:"start"`                 // the step that is next
-	QuietHours     int     `json:"quietHours"`            // how long the old key must be idle before it is switched off, hours
-	PollSeconds    int     `json:"pollSeconds"`           // between two attempts to switch it off, seconds
-	Polls          int     `json:"polls"`                 // attempts at most
-	RemindAtPoll   int     `json:"remindAtPoll"`          // after this attempt the reminder is sent
-	SoakSeconds    int     `json:"soakSeconds"`           // how long it stays Inactive before it is deleted, seconds
+	Start          *Start  `json:"start"`        // the step that is next
+	QuietHours     int     `json:"quietHours"`   // how long the old key must be idle before it is switched off, hours
+	PollSeconds    int     `json:"pollSeconds"`  // between two attempts to switch it off, seconds
+	Polls          int     `json:"polls"`        // attempts at most
+	RemindAtPoll   int     `json:"remindAtPoll"` // after this attempt the reminder is sent
+	SoakSeconds    int     `json:"soakSeconds"`  // how long it stays Inactive before it is deleted, seconds
 }
 
 // A Start is a step of a rotation that a workflow may start at.

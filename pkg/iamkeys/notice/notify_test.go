@@ -57,11 +57,11 @@ func notifier(p *iamkeystest.Process) notice.Notify {
 }
 
 // rotation gives one that is about to take the step.
-func rotation(start iamkeys.Start) *iamkeys.Rotation {
-	r := &iamkeys.Rotation{
+func rotation(start iamkeys.Start) *notice.Rotation {
+	r := &notice.Rotation{Rotation: iamkeys.Rotation{
 		UserName: user, AccessKeyID: new("AKIAIAMKEYSTEST00001"), SecretID: new(secret), Owner: new("team-ci"),
 		QuietHours: 168, PollSeconds: 21600, Polls: 120, RemindAtPoll: 60, SoakSeconds: 2592000,
-	}
+	}}
 	if start != "" {
 		r.Start = &start
 	}
@@ -194,8 +194,8 @@ func TestNotify(t *testing.T) {
 	}
 
 	for _, in := range []notice.Input{
-		{Stage: "ready", Rotation: &iamkeys.Rotation{UserName: user}}, {Stage: "planned", Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
-		{}, {Stage: "soon"}, {Stage: "ready"}, {Stage: "planned"}, {Stage: "ready", Rotation: &iamkeys.Rotation{}},
+		{Stage: "ready", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user}}}, {Stage: "planned", Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
+		{}, {Stage: "soon"}, {Stage: "ready"}, {Stage: "planned"}, {Stage: "ready", Rotation: &notice.Rotation{}},
 		{Stage: "planned", Due: &audit.DueOutput{}, Rotation: hostile}, {Stage: "ready", Due: &audit.DueOutput{}, Rotation: hostile},
 	} {
 		if err := in.Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput {

@@ -2,12 +2,20 @@ package notice
 
 import (
 	"cmp"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
 )
 
+// A Rotation is what plan answered, passed on whole, with what the workflow has learnt since.
+type Rotation struct {
+	iamkeys.Rotation
+	IdleSince   *time.Time `json:"idleSince,omitempty"`   // as deactivate answered, once the old key is off
+	ServiceName *string    `json:"serviceName,omitempty"` // of the old key's last use, where its consumers have more to do than read the secret again: ses
+}
+
 // ofRotation is one old key on its way to being replaced, as plan resolved it.
-func ofRotation(r iamkeys.Rotation) matter {
+func ofRotation(r Rotation) matter {
 	m := matter{of: rotation, userName: r.UserName, owner: value(r.Owner)}
 	if r.Start != nil {
 		m.start = *r.Start

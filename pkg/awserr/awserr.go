@@ -111,7 +111,7 @@ func From(err error, action, resource string) error {
 				return result
 			}
 		}
-		result.Message = fmt.Sprintf("%s on %s is not permitted. Allow it in the function's policy, and the use of the KMS key where one encrypts it; a Deny, such as the one for users tagged iamkeys:protect, is meant to stay.", action, resource)
+		result.Message = fmt.Sprintf("%s on %s is not permitted.%s Allow it in the function's policy, and the use of the KMS key where one encrypts it; a Deny, such as the one for users tagged iamkeys:protect, is meant to stay.", action, resource, mayNotExist(action, resource))
 	default:
 		result.Message = fmt.Sprintf("%s for %s failed unexpectedly.", action, resource)
 		if result.OutcomeUnknown && reads(action) {
@@ -121,6 +121,15 @@ func From(err error, action, resource string) error {
 		}
 	}
 	return result
+}
+
+// mayNotExist says what AccessDenied also means where a policy names users by their
+// path: IAM answers it for what does not exist under that path.
+func mayNotExist(action, resource string) string {
+	if strings.HasPrefix(action, "iam:") && (strings.HasPrefix(resource, "user ") || strings.HasPrefix(resource, "access key ")) {
+		return " The user or key may not exist under UserPath: look first whether it does."
+	}
+	return ""
 }
 
 // reads tells the actions that change nothing by their names.

@@ -184,22 +184,24 @@ func tags(list []types.Tag) []iamkeys.Tag {
 	return result
 }
 
-// UpdateAccessKey implements the port.
+// once is for calls that must not be repeated on the same look.
+func once(o *iam.Options) { o.Retryer = aws.NopRetryer{} }
+
+// UpdateAccessKey implements the port, in exactly one attempt.
 func (i *IAM) UpdateAccessKey(ctx context.Context, userName, accessKeyID string, status iamkeys.Status) error {
 	if err := named(userName); err != nil {
 		return err
 	}
-	_, err := i.client.UpdateAccessKey(ctx, &iam.UpdateAccessKeyInput{UserName: &userName, AccessKeyId: &accessKeyID, Status: types.StatusType(status)})
+	_, err := i.client.UpdateAccessKey(ctx, &iam.UpdateAccessKeyInput{UserName: &userName, AccessKeyId: &accessKeyID, Status: types.StatusType(status)}, once)
 	return awserr.From(err, "iam:UpdateAccessKey", keyOf(userName, accessKeyID))
 }
 
-// DeleteAccessKey implements the port. When the answer to a first attempt was
-// lost, the next one may find the key gone: that is NoSuchEntity too.
+// DeleteAccessKey implements the port, in exactly one attempt.
 func (i *IAM) DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error {
 	if err := named(userName); err != nil {
 		return err
 	}
-	_, err := i.client.DeleteAccessKey(ctx, &iam.DeleteAccessKeyInput{UserName: &userName, AccessKeyId: &accessKeyID})
+	_, err := i.client.DeleteAccessKey(ctx, &iam.DeleteAccessKeyInput{UserName: &userName, AccessKeyId: &accessKeyID}, once)
 	return awserr.From(err, "iam:DeleteAccessKey", keyOf(userName, accessKeyID))
 }
 
@@ -210,7 +212,7 @@ func (i *IAM) CreateAccessKey(ctx context.Context, userName string) (iamkeys.Cre
 		return iamkeys.Credentials{}, err
 	}
 	resource := "user " + userName
-	out, err := i.client.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: &userName}, func(o *iam.Options) { o.Retryer = aws.NopRetryer{} })
+	out, err := i.client.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: &userName}, once)
 	if err != nil {
 		return iamkeys.Credentials{}, awserr.From(err, action, resource)
 	}

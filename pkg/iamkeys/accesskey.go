@@ -1,6 +1,7 @@
 package iamkeys
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -40,6 +41,10 @@ type LastUsed struct {
 
 // Never reports whether IAM has no use on record.
 func (l LastUsed) Never() bool { return l.Date.IsZero() }
+
+// LastUsedLag is how late IAM may show a use. AWS promises no figure, hours have been
+// seen; what is switched off by last use allows for this much, on top of any quiet window.
+const LastUsedLag = 6 * time.Hour
 
 // String says when, by which service and where, for messages.
 func (l LastUsed) String() string {
@@ -120,9 +125,29 @@ func find(keys []AccessKey, id string) (AccessKey, bool) {
 func findOwn(keys []AccessKey, userName, id string) (AccessKey, error) {
 	key, ok := find(keys, id)
 	if !ok {
-		return key, Refuse(NoSuchEntity, "User %s has no access key %s; it may have been deleted, or belong to another user. Its keys: %s.", userName, id, describe(keys))
+		return key, notOwn(keys, userName, id)
 	}
 	return key, nil
+}
+
+func notOwn(keys []AccessKey, userName, id string) error {
+	return Refuse(NoSuchEntity, "User %s has no access key %s; it may have been deleted, or belong to another user. Its keys: %s.", userName, id, describe(keys))
+}
+
+// gone tells whether a key that the user's list does not show, in the same invocation,
+// is gone: nil when IAM does not know it, or refuses to speak of it as of whatever does
+// not exist under UserPath. Else it says why that cannot be told.
+func gone(ctx context.Context, iam GetAccessKeyLastUsed, userName, accessKeyID string) error {
+	used, err := iam.GetAccessKeyLastUsed(ctx, accessKeyID)
+	switch code := CodeOf(err); {
+	case code == NoSuchEntity, code == AccessDenied:
+		return nil
+	case err != nil:
+		return err
+	case strings.EqualFold(used.UserName, userName):
+		return Refuse(InProgress, "User %s does not list access key %s, which IAM knows as this user's: its lists may lag. Nothing was changed; try again in a minute.", userName, accessKeyID)
+	}
+	return Refuse(NoSuchEntity, "Access key %s is not one of user %s: IAM knows it as user %s's. That user may have been renamed. Nothing was changed; use the name that it has now.", accessKeyID, userName, Quoted(used.UserName))
 }
 
 // describe names keys with their status, for messages.

@@ -32,12 +32,14 @@ type CreateAccessKey interface {
 	CreateAccessKey(ctx context.Context, userName string) (Credentials, error)
 }
 
-// UpdateAccessKey sets the status to Active or Inactive; setting it again is no error.
+// UpdateAccessKey sets the status to Active or Inactive, in one attempt: a later one
+// could undo what a person did meanwhile. Setting it again is no error.
 type UpdateAccessKey interface {
 	UpdateAccessKey(ctx context.Context, userName, accessKeyID string, status Status) error
 }
 
-// DeleteAccessKey deletes the key for good. An unknown key is NoSuchEntity.
+// DeleteAccessKey deletes the key for good, in one attempt: a person may have
+// reactivated it before a later one. An unknown key is NoSuchEntity.
 type DeleteAccessKey interface {
 	DeleteAccessKey(ctx context.Context, userName, accessKeyID string) error
 }

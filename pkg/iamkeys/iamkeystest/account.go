@@ -27,13 +27,19 @@ var Epoch = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 // and tests do; functions go through a [Process].
 type Account struct {
 	// The delays of AWS; all zero in a new account.
-	ListLag     time.Duration // until ListAccessKeys shows a change
+	ListLag     time.Duration // until ListAccessKeys shows a change; a process sees its own at once
 	WriteLag    time.Duration // until UpdateAccessKey and DeleteAccessKey know a new key
 	SecretLag   time.Duration // until DescribeSecret shows a change
 	LastUsedLag time.Duration // until GetAccessKeyLastUsed shows a use
 	Propagation time.Duration // until a new key is accepted
 
 	ExecutionsLag time.Duration // until ListExecutions shows a start or an end
+
+	// DeniesUnknown makes IAM answer AccessDenied for users and keys that do not exist,
+	// as it does where a policy names users by their path.
+	DeniesUnknown bool
+	// ThrottledUntil is until when AWS throttles every call.
+	ThrottledUntil time.Time
 
 	CredentialReport CredentialReport
 
@@ -146,6 +152,21 @@ func (a *Account) RemoveUser(name string) {
 	defer a.mu.Unlock()
 	a.deleted = append(a.deleted, a.keys(name)...)
 	delete(a.users, name)
+}
+
+// RenameUser renames the user, who keeps its keys. Another one may be made under the old name.
+func (a *Account) RenameUser(from, to string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u := a.users[from]
+	delete(a.users, from)
+	a.users[to] = u
+	u.UserName, u.ARN = to, strings.TrimSuffix(u.ARN, from)+to
+	for id, holder := range a.holders {
+		if holder == from {
+			a.holders[id] = to
+		}
+	}
 }
 
 // AddKey makes an Active key of that age, as a person would in the console, and

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
 )
@@ -19,6 +20,7 @@ type Fault int
 const (
 	None       Fault = iota
 	Refused          // fails for certain, without effect
+	Throttled        // fails for certain, since AWS throttles: worth another try
 	Unanswered       // without effect, but the caller cannot know
 	Lost             // takes effect, but the answer is lost
 	Dies             // the process is gone before the call
@@ -26,10 +28,10 @@ const (
 )
 
 // Faults lists every fault but None.
-var Faults = []Fault{Refused, Unanswered, Lost, Dies, DiesAfter}
+var Faults = []Fault{Refused, Throttled, Unanswered, Lost, Dies, DiesAfter}
 
 func (f Fault) String() string {
-	return [...]string{"none", "refused", "unanswered", "lost", "dies", "dies after"}[f]
+	return [...]string{"none", "refused", "throttled", "unanswered", "lost", "dies", "dies after"}[f]
 }
 
 // A Process is one running function on an account. It implements the ports of
@@ -46,6 +48,8 @@ type Process struct {
 
 	Calls []string // the actions called, such as iam:ListAccessKeys
 
+	own []ownWrite // to keys, oldest first
+
 	counting sync.Mutex // over Calls and dead
 	dead     bool
 	with     *Process // whose calls and faults these are, too; nil for itself
@@ -55,6 +59,13 @@ type Process struct {
 // At gives the same process where it calls another account, with a role there: calls
 // are counted, and fail, as its own.
 func (p *Process) At(a *Account) *Process { return &Process{Account: a, with: p} }
+
+// An ownWrite is what a process did to a user's keys: its lists show it at once.
+type ownWrite struct {
+	at       time.Time
+	userName string
+	apply    func([]iamkeys.AccessKey) []iamkeys.AccessKey
+}
 
 // Start gives a process on the account.
 func (a *Account) Start() *Process { return &Process{Account: a} }
@@ -133,7 +144,12 @@ func (p *Process) call(ctx context.Context, action string, effect func() error) 
 		return p.refuse
 	}
 	p.mu.Lock()
-	err := effect()
+	var err error
+	if fault == Throttled || p.now.Before(p.ThrottledUntil) {
+		err = &iamkeys.Error{Code: iamkeys.Throttled, Message: "AWS throttled " + action + ".", Err: injected}
+	} else {
+		err = effect()
+	}
 	p.mu.Unlock()
 	switch fault {
 	case DiesAfter:
@@ -142,6 +158,14 @@ func (p *Process) call(ctx context.Context, action string, effect func() error) 
 		return unanswered(injected)
 	}
 	return err
+}
+
+// unknown is IAM's answer about a user or key that does not exist.
+func (p *Process) unknown(format string, args ...any) error {
+	if p.DeniesUnknown {
+		return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: fmt.Sprintf(format, args...) + " is not permitted, or does not exist."}
+	}
+	return noSuch(format, args...)
 }
 
 func noSuch(format string, args ...any) error {
@@ -153,7 +177,7 @@ func (p *Process) GetUser(ctx context.Context, userName string) (found iamkeys.U
 	err = p.call(ctx, "iam:GetUser", func() error {
 		u := p.users[userName]
 		if u == nil {
-			return noSuch("User %s", userName)
+			return p.unknown("User %s", userName)
 		}
 		found = u.User
 		found.AttachedPolicies = nil
@@ -167,10 +191,19 @@ func (p *Process) ListAccessKeys(ctx context.Context, userName string) (keys []i
 	err = p.call(ctx, "iam:ListAccessKeys", func() error {
 		u := p.users[userName]
 		if u == nil {
-			return noSuch("User %s", userName)
+			return p.unknown("User %s", userName)
 		}
-		seen, _ := u.keys.at(p.now.Add(-p.ListLag))
+		asOf := p.now.Add(-p.ListLag)
+		seen, _ := u.keys.at(asOf)
 		keys = slices.Clone(seen)
+		for _, w := range p.own {
+			if w.userName == userName && w.at.After(asOf) {
+				keys = w.apply(keys)
+			}
+		}
+		for i := range keys {
+			keys[i].UserName = userName // which it may not have been when the key was made
+		}
 		return nil
 	})
 	return keys, err
@@ -180,12 +213,18 @@ func (p *Process) ListAccessKeys(ctx context.Context, userName string) (keys []i
 func (p *Process) CreateAccessKey(ctx context.Context, userName string) (created iamkeys.Credentials, err error) {
 	err = p.call(ctx, "iam:CreateAccessKey", func() error {
 		if p.users[userName] == nil {
-			return noSuch("User %s", userName)
+			return p.unknown("User %s", userName)
 		}
 		if len(p.keys(userName)) >= 2 {
 			return &iamkeys.Error{Code: iamkeys.LimitExceeded, Message: "User " + userName + " has two access keys."}
 		}
 		k := p.addKey(userName, p.now)
+		p.wrote(userName, func(keys []iamkeys.AccessKey) []iamkeys.AccessKey {
+			if slices.ContainsFunc(keys, func(l iamkeys.AccessKey) bool { return l.AccessKeyID == k.AccessKeyID }) {
+				return keys
+			}
+			return append(keys, k)
+		})
 		created = iamkeys.Credentials{UserName: userName, AccessKeyID: k.AccessKeyID, CreateDate: k.CreateDate, Secret: iamkeys.NewSecret(SecretOf(k.AccessKeyID))}
 		return nil
 	})
@@ -195,8 +234,16 @@ func (p *Process) CreateAccessKey(ctx context.Context, userName string) (created
 	return created, nil
 }
 
+// wrote notes a write of the process to the user's keys.
+func (p *Process) wrote(userName string, apply func([]iamkeys.AccessKey) []iamkeys.AccessKey) {
+	p.own = append(p.own, ownWrite{p.now, userName, apply})
+}
+
 // known gives the user's key as UpdateAccessKey and DeleteAccessKey know it.
 func (p *Process) known(userName, accessKeyID string) error {
+	if p.users[userName] == nil {
+		return p.unknown("User %s", userName)
+	}
 	for _, k := range p.keys(userName) {
 		if k.AccessKeyID == accessKeyID && !p.now.Before(k.CreateDate.Add(p.WriteLag)) {
 			return nil
@@ -211,13 +258,16 @@ func (p *Process) UpdateAccessKey(ctx context.Context, userName, accessKeyID str
 		if err := p.known(userName, accessKeyID); err != nil {
 			return err
 		}
-		keys := p.keys(userName)
-		for i := range keys {
-			if keys[i].AccessKeyID == accessKeyID {
-				keys[i].Status = status
+		set := func(keys []iamkeys.AccessKey) []iamkeys.AccessKey {
+			for i := range keys {
+				if keys[i].AccessKeyID == accessKeyID {
+					keys[i].Status = status
+				}
 			}
+			return keys
 		}
-		p.setKeys(userName, keys)
+		p.setKeys(userName, set(p.keys(userName)))
+		p.wrote(userName, set)
 		return nil
 	})
 }
@@ -229,6 +279,9 @@ func (p *Process) DeleteAccessKey(ctx context.Context, userName, accessKeyID str
 			return err
 		}
 		p.deleteKey(userName, accessKeyID)
+		p.wrote(userName, func(keys []iamkeys.AccessKey) []iamkeys.AccessKey {
+			return slices.DeleteFunc(keys, func(k iamkeys.AccessKey) bool { return k.AccessKeyID == accessKeyID })
+		})
 		return nil
 	})
 }
@@ -236,12 +289,11 @@ func (p *Process) DeleteAccessKey(ctx context.Context, userName, accessKeyID str
 // GetAccessKeyLastUsed implements the port.
 func (p *Process) GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (used iamkeys.LastUsed, err error) {
 	err = p.call(ctx, "iam:GetAccessKeyLastUsed", func() error {
-		k, ok := p.owner(accessKeyID)
-		if !ok {
-			return noSuch("Access key %s", accessKeyID)
+		if _, ok := p.owner(accessKeyID); !ok {
+			return p.unknown("Access key %s", accessKeyID)
 		}
 		used = p.lastUsed(accessKeyID, p.now.Add(-p.LastUsedLag))
-		used.UserName = k.UserName
+		used.UserName = p.holders[accessKeyID]
 		return nil
 	})
 	return used, err
@@ -255,7 +307,7 @@ func (p *Process) GetCallerIdentity(ctx context.Context, c iamkeys.Credentials) 
 			return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: "The security token included in the request is invalid."}
 		}
 		p.use(k.AccessKeyID, "sts", "eu-west-1")
-		arn = p.users[k.UserName].ARN
+		arn = p.users[p.holders[k.AccessKeyID]].ARN
 		return nil
 	})
 	return arn, err

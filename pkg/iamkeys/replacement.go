@@ -39,6 +39,14 @@ func checkReplacedBy(replacedBy, secretID string) error {
 	return checkAccessKeyID("replacedBy", replacedBy)
 }
 
+// left says in a refusal what becomes of the key that is to be replaced.
+func left(keys []AccessKey, accessKeyID string) string {
+	if _, listed := find(keys, accessKeyID); !listed {
+		return accessKeyID + " is gone already"
+	}
+	return accessKeyID + " stays as it is"
+}
+
 // stands refuses with NotReplaced unless the replacing key is another Active key of
 // the user and, with a secret, the one that it delivers. No replacement always stands.
 func (r replacement) stands(keys []AccessKey, userName, accessKeyID string) error {
@@ -46,14 +54,14 @@ func (r replacement) stands(keys []AccessKey, userName, accessKeyID string) erro
 		return nil
 	}
 	if r.accessKeyID == accessKeyID {
-		return Refuse(NotReplaced, "Access key %s of user %s cannot replace itself, so it stays as it is. Name another key in replacedBy.", accessKeyID, userName)
+		return Refuse(NotReplaced, "Access key %s of user %s cannot replace itself; %s. Name another key in replacedBy.", accessKeyID, userName, left(keys, accessKeyID))
 	}
 	key, listed := find(keys, r.accessKeyID)
 	if !listed || CodeOf(r.usedErr) == NoSuchEntity {
-		return Refuse(NotReplaced, "User %s has no access key %s to replace %s, which stays as it is. Its keys: %s.", userName, r.accessKeyID, accessKeyID, describe(keys))
+		return Refuse(NotReplaced, "User %s has no access key %s to replace %s; %s. Its keys: %s.", userName, r.accessKeyID, accessKeyID, left(keys, accessKeyID), describe(keys))
 	}
 	if key.Status != Active {
-		return Refuse(NotReplaced, "Access key %s of user %s is %s, so it cannot replace %s, which stays as it is. Activate it, or start again.", r.accessKeyID, userName, key.Status, accessKeyID)
+		return Refuse(NotReplaced, "Access key %s of user %s is %s, so it cannot replace %s; %s. Activate it, or start again.", r.accessKeyID, userName, key.Status, accessKeyID, left(keys, accessKeyID))
 	}
 	if r.secretID == "" {
 		return nil
@@ -62,7 +70,7 @@ func (r replacement) stands(keys []AccessKey, userName, accessKeyID string) erro
 		return r.secretErr
 	}
 	if r.secretErr != nil || !r.secret.delivers(userName, r.accessKeyID) {
-		return Refuse(NotReplaced, "The current version of secret %s does not hold access key %s of user %s, so %s stays as it is. Look who changed the secret.", r.secretID, r.accessKeyID, userName, accessKeyID)
+		return Refuse(NotReplaced, "The current version of secret %s does not hold access key %s of user %s; %s. Look who changed the secret.", r.secretID, r.accessKeyID, userName, left(keys, accessKeyID))
 	}
 	return nil
 }
@@ -80,8 +88,8 @@ func (r replacement) adopted(keys []AccessKey, userName, accessKeyID string) err
 	key, _ := find(keys, r.accessKeyID)
 	byConsumer := r.used.ServiceName != "" && r.used.ServiceName != probeService
 	if r.used.Never() || !byConsumer && duringProbe(key, r.used) {
-		return Refuse(NotAdopted, "Access key %s of user %s is not in use yet (%s), so %s stays as it is. Let the consumer read the new key from its secret.",
-			r.accessKeyID, userName, r.used, accessKeyID)
+		return Refuse(NotAdopted, "Access key %s of user %s is not in use yet (%s); %s. Let the consumer read the new key from its secret.",
+			r.accessKeyID, userName, r.used, left(keys, accessKeyID))
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ var consumerEndings = map[string]ending{
 	},
 	"nobody uses the new key, and once its last use cannot be read": {
 		arrange: func(w *world, old string) {
-			w.fails("deactivate", "iam:GetAccessKeyLastUsed", 2, 2, iamkeystest.Refused) // the first one is the old key's
+			w.fails("deactivate", "iam:GetAccessKeyLastUsed", 1, 1, iamkeystest.Refused) // the second one is the old key's
 		},
 		want: "NotAdopted", old: active, new: active, told: "ready reminder failed", calls: "delete",
 	},

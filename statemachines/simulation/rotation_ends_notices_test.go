@@ -31,7 +31,7 @@ var noticeEndings = map[string]ending{
 	"an error in the wait is told by the reminder": {
 		arrange: func(w *world, old string) {
 			w.stays(old)
-			w.fails("deactivate", "iam:GetAccessKeyLastUsed", 3, 3, iamkeystest.Refused)
+			w.fails("deactivate", "iam:GetAccessKeyLastUsed", 6, 6, iamkeystest.Refused)
 			w.on("notify failed", func() {
 				if m := w.started[0].notices[1].Text; !strings.Contains(m, "AccessDenied") {
 					w.fail("the reminder does not tell of the error:\n%s", m)

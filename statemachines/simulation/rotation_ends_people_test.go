@@ -123,6 +123,6 @@ var peopleEndings = map[string]ending{
 			})
 		},
 		input: map[string]any{"maxWaitDays": 5},
-		old:   none, new: active, told: "ready reminder off done",
+		want:  "NotAdopted", old: inactive, new: active, told: "ready reminder failed",
 	},
 }

@@ -394,7 +394,7 @@ func (v *witness) told(h *hand, m iamkeys.Message) {
 		status := now.status(id)
 		so := false
 		switch says {
-		case "Active", "Active again":
+		case "Active", "Active again", "Active, not in use":
 			so = status == iamkeys.Active
 		case "Active, delivered":
 			so = status == iamkeys.Active && now.held == id

@@ -1,5 +1,6 @@
-// Command accounts is AccountsFunction: it lists the organization's accounts for a run
-// of the audit. The organization's workflow starts it.
+// Command accounts is AccountsFunction: it lists the organization's accounts for a run of
+// the audit. The organization's workflow starts it. It refuses with InventoryUnavailable,
+// StoreFailed.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command activate is ActivateFunction: it switches an access key on again. Only a
-// person starts it.
+// Command activate is ActivateFunction: it switches an access key on again. Only a person
+// starts it. It refuses with NoSuchEntity.
 package main
 
 import (

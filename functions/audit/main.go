@@ -1,5 +1,6 @@
-// Command audit is AuditFunction: it finds stale access keys, stores a report and
-// sends it. A schedule starts it, or a person.
+// Command audit is AuditFunction: it finds stale access keys, stores a report and sends
+// it. A schedule starts it, or a person. It refuses with InventoryUnavailable,
+// StoreFailed, NotifyFailed.
 package main
 
 import (

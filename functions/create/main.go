@@ -1,5 +1,7 @@
-// Command create is CreateFunction: it creates an access key and delivers it to
-// Secrets Manager. A person or a workflow, lifecycle or rotation, starts it.
+// Command create is CreateFunction: it creates an access key and delivers it to Secrets
+// Manager. A person or a workflow, lifecycle or rotation, starts it. It refuses with
+// NoSuchEntity, LimitExceeded, SecretInUse, SecretUnavailable, InProgress, DeliveryFailed,
+// OrphanedKey.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Command deactivate is DeactivateFunction: it switches an access key off, unless
-// it is in use. A person or a workflow, lifecycle or rotation, starts it.
+// Command deactivate is DeactivateFunction: it switches an access key off, unless it is in
+// use. A person or a workflow, lifecycle or rotation, starts it. It refuses with
+// NoSuchEntity, NotReplaced, KeyInUse, NotAdopted.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Command delete is DeleteFunction: it deletes an access key that is switched off.
-// A person or a workflow, lifecycle or rotation, starts it.
+// Command delete is DeleteFunction: it deletes an access key that is switched off. A
+// person or a workflow, lifecycle or rotation, starts it. It refuses with NoSuchEntity,
+// KeyActive, NotReplaced, NotAdopted, KeyInUse.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Command due is DueFunction: it nominates users whose access key is to be
-// rotated, and starts nothing. The scheduled rotation's workflow starts it.
+// Command due is DueFunction: it nominates users whose access key is to be rotated, and
+// starts nothing. The scheduled rotation's workflow starts it. It refuses with
+// InventoryUnavailable.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Command lastused is LastUsedFunction: it tells when a user's access keys, or one
-// access key, were last used. A person or the lifecycle workflow starts it.
+// Command lastused is LastUsedFunction: it tells when a user's access keys, or one access
+// key, were last used. A person or the lifecycle workflow starts it. It refuses with
+// NoSuchEntity.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command list is ListFunction: it lists a user's access keys. A person or the
-// lifecycle workflow starts it.
+// Command list is ListFunction: it lists a user's access keys. A person or the lifecycle
+// workflow starts it. It refuses with NoSuchEntity.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command notify is NotifyFunction: it tells people where a key stands and what
-// schedules nominate. The workflows start it.
+// Command notify is NotifyFunction: it tells people where a key stands and what schedules
+// nominate. The workflows start it. It refuses with NotifyFailed.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Command plan is PlanFunction: it resolves a rotation and says where to start,
-// changing nothing. The rotation workflow starts it first.
+// Command plan is PlanFunction: it resolves a rotation and says where to start, changing
+// nothing. The rotation workflow starts it first. It refuses with NoSuchEntity, Protected,
+// AmbiguousKeys, InProgress, LimitExceeded, SecretInUse, SecretUnavailable, OrphanedKey.
 package main
 
 import (

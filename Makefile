@@ -1,4 +1,6 @@
 # make test    what CI runs: all checks and tests, on a local AWS of its own
+# make check   the fast half of it: what needs no local AWS
+# make update  renews all goldens and the generated pages of docs
 # make demo    the story in two minutes, on a local AWS: audit, lifecycle, a refusal,
 #              two rotations, a second audit
 # make cloud   a local AWS that stays, with the environment to export; LISTEN=172.17.0.1
@@ -7,7 +9,8 @@
 #              one function, in that local AWS or in one of its own
 # make build   the functions' binaries, for ARCH (arm64, or x86_64)
 # make deploy  build and deploy to the account you are signed in to
-# make bench   the figures that README quotes
+# make bench   the figures of docs/figures.md
+# make verify  builds every function here and in a hostile environment, and compares
 # make defects takes each guard of docs/promises.md out and wants its test to fail
 #
 # Plain make runs test. It needs Go, and Python 3.10 or newer with venv; build and
@@ -21,13 +24,23 @@ BUILD_OS ?= linux
 # gofmt would walk .localcloud too, and what Python packages bring there.
 SOURCES = functions localcloud pkg statemachines
 
-.PHONY: test demo cloud invoke build deploy bench defects
+.PHONY: test check lint update verify demo cloud invoke build deploy bench defects
 
-test:
+test: lint
+	go run ./localcloud test
+
+check: lint
+	go test $$(go list ./... | grep -v /localcloud)
+
+lint:
 	@unformatted=$$(gofmt -l $(SOURCES)); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	go run ./localcloud test
+
+# The packages whose tests have the flag; docs/promises.md last, which quotes the others.
+update:
+	go test $$(grep -rl 'flag.Bool("update"' --include=*_test.go $(SOURCES) | xargs -n1 dirname | sort -u | sed 's|^|./|' | grep -v 'pkg/iamkeys$$') -update
+	go test ./pkg/iamkeys -run 'TestDefects$$' -update
 
 demo bench:
 	go run ./localcloud $@
@@ -41,16 +54,33 @@ defects:
 invoke:
 	go run ./localcloud invoke $(F) $(E)
 
+verify:
+	.ci/verify
+
 build:
 	ARCH=$(ARCH) sam build
 
 deploy: build
 	sam deploy --parameter-overrides Architecture=$(ARCH)
 
-# sam build calls this for each function, and passes nothing but ARTIFACTS_DIR.
-# The same source gives the same bytes, whoever builds: no cgo, no paths, no
-# commit stamped in.
+# The same source gives the same bytes, whoever builds: the toolchain that go.mod names,
+# no cgo, no paths, no commit stamped in, and nothing of what else the environment or
+# the user's go env file would say. Where modules come from is left as it is.
+TOOLCHAIN ?= $(shell sed -n 's/^toolchain //p' go.mod)
+RECIPE = GOENV=off GOWORK=off GOEXPERIMENT= GOFIPS140=off CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 \
+	GOFLAGS='-tags=lambda.norpc -trimpath -buildvcs=false "-ldflags=-s -w"'
+SOURCE = for v in GOPROXY GOSUMDB GOPRIVATE GONOPROXY GONOSUMDB GOINSECURE GOVCS GOAUTH GOPATH GOMODCACHE GOCACHE; do export "$$v=$$(go env $$v)"; done
+
+# sam build calls this for each function, and passes nothing but ARTIFACTS_DIR. Under a
+# umask such as 077 bootstrap could not be started by Lambda, so its mode is set.
 build-%Function:
-	CGO_ENABLED=0 GOOS=$(BUILD_OS) GOARCH=$(GOARCH) go build \
-		-tags lambda.norpc -trimpath -buildvcs=false -ldflags '-s -w' \
-		-o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(shell echo '$*' | tr A-Z a-z)
+	@$(SOURCE); toolchain=$(TOOLCHAIN); \
+	GOTOOLCHAIN=$$toolchain go version >/dev/null 2>&1 || { echo "warning: $$toolchain cannot be had; $$(GOTOOLCHAIN=local go version) gives other bytes" >&2; toolchain=local; }; \
+	$(RECIPE) GOTOOLCHAIN=$$toolchain GOOS=$(BUILD_OS) GOARCH=$(GOARCH) go build -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(shell echo '$*' | tr A-Z a-z)
+	@chmod 755 '$(ARTIFACTS_DIR)/bootstrap'
+
+# These functions into OUT, one folder each.
+build-plain: $(FUNCTIONS:%=plain-%)
+plain-%:
+	@mkdir -p '$(OUT)/$*'
+	@$(MAKE) --no-print-directory -s build-$*Function ARTIFACTS_DIR='$(OUT)/$*'

@@ -17,6 +17,7 @@ import (
 
 	"iamkeys/functions/functionstest"
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 var update = flag.Bool("update", false, "write the generated pages of docs")
@@ -25,7 +26,7 @@ var update = flag.Bool("update", false, "write the generated pages of docs")
 // make update writes the pages.
 func TestGeneratedPages(t *testing.T) {
 	for name, page := range map[string]func(*testing.T) string{
-		"functions": functionsPage, "errors": errorsPage, "parameters": parametersPage,
+		"functions": functionsPage, "errors": errorsPage, "parameters": parametersPage, "rules": rulesPage,
 	} {
 		path, want := filepath.Join("..", "docs", name+".md"), page(t)
 		if *update {
@@ -308,5 +309,129 @@ func TestEverySettingComesFromTheTemplate(t *testing.T) {
 				t.Errorf("lambdafn.Settings.%s reads %s, which the template gives to no function", method, v)
 			}
 		}
+	}
+}
+
+// A link in a page that leads nowhere is found by its reader.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := filepath.Glob("../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, top...) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)(?:#[^)]*)?\)|(?:src|srcset|href)="([^"#]+)"`).FindAllStringSubmatch(string(text), -1) {
+			to := link[1] + link[2]
+			if strings.HasPrefix(to, "http") || strings.HasPrefix(to, "mailto:") {
+				continue
+			}
+			if !exists(filepath.Join(filepath.Dir(page), to)) {
+				t.Errorf("%s links to %s, which is not there", page, to)
+			}
+		}
+	}
+}
+
+// A recipe that names a file which is no more sends its reader astray.
+func TestRecipesNameFilesThatExist(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([A-Za-z/._-]+)`").FindAllStringSubmatch(string(text), -1)
+	count := 0
+	for _, m := range named {
+		path := m[1]
+		if !strings.Contains(path, "/") && filepath.Ext(path) == "" || strings.HasPrefix(path, ".localcloud/") || path == "main.go" || path == "defects.json" || strings.HasPrefix(path, "host.") {
+			continue
+		}
+		if count++; !exists("../" + path) {
+			t.Errorf("CONTRIBUTING.md names %s, which is not there", path)
+		}
+	}
+	for _, recipe := range []string{"A function", "A rule", "A stage", "A parameter", "An error", "A workflow"} {
+		if !bytes.Contains(text, []byte("\n**"+recipe+"**")) {
+			t.Errorf("CONTRIBUTING.md has no recipe for %s", recipe)
+		}
+	}
+	if count < 15 {
+		t.Errorf("found only %d files in the recipes: this test no longer understands them", count)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func rulesPage(t *testing.T) string {
+	var w strings.Builder
+	w.WriteString(`# Rules of the audit
+
+Each finding carries all its numbers in the CIS AWS Foundations Benchmark and in Security Hub, as ` + "`controls`" + `, and its remedy.
+
+| rule | severity | remedy | v3.0.0 of the benchmark / Security Hub | can be exempted |
+|---|---|---|---|---|
+`)
+	for _, r := range audit.Rules {
+		var controls []string
+		for _, c := range r.Controls {
+			for _, of := range []string{"CIS v3.0.0 ", "Security Hub "} {
+				if number, ok := strings.CutPrefix(c, of); ok {
+					controls = append(controls, number)
+				}
+			}
+		}
+		exempts := "no"
+		if r.Exempts {
+			exempts = "yes"
+		}
+		fmt.Fprintf(&w, "| `%s` | %s | %s | %s | %s |\n", r.ID, r.Severity, cell(r.Remedy), strings.Join(controls, " / "), exempts)
+	}
+	return w.String()
+}
+
+// Every line of the threat model's tables is held by something that is there.
+func TestThreatModelNamesWhatHoldsIt(t *testing.T) {
+	text, err := os.ReadFile("../docs/threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		held := regexp.MustCompile("`(\\w[\\w/]*)\\.(Test\\w+)`").FindAllStringSubmatch(line, -1)
+		for _, m := range held {
+			folder, test := m[1], m[2]
+			found := false
+			files, _ := filepath.Glob("../" + folder + "/*_test.go")
+			for _, file := range files {
+				source, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found = found || bytes.Contains(source, []byte("func "+test+"("))
+			}
+			if !found {
+				t.Errorf("the threat model names %s.%s, which is not there", folder, test)
+			}
+		}
+		if len(cells) < 5 || strings.HasPrefix(cells[1], "--") || strings.Contains(line, "held by") || strings.Contains(line, "what it is worth") || !strings.HasPrefix(line, "|") {
+			continue
+		}
+		asset := len(cells) == 5 && !strings.Contains(line, "Test")
+		if lines++; len(held) == 0 && !strings.Contains(line, "left to you") && !asset {
+			t.Errorf("nothing holds: %s", line)
+		}
+	}
+	if lines < 20 {
+		t.Errorf("found only %d lines: this test no longer understands the page", lines)
 	}
 }

@@ -251,3 +251,28 @@ func TestAlarmsArrive(t *testing.T) {
 		t.Error("the dashboard shows nothing")
 	}
 }
+
+// The same source gives the same bytes, whoever builds: what would reach the binary from
+// the environment is fixed in the recipe. make verify builds, and compares.
+func TestRecipe(t *testing.T) {
+	recipe := func(environment ...string) string {
+		t.Helper()
+		cmd := exec.Command("make", "-n", "build-ListFunction")
+		cmd.Dir, cmd.Env = "..", append(append(os.Environ(), "ARTIFACTS_DIR=/tmp/out", "ARCH=arm64", "BUILD_OS=linux"), environment...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("make -n: %v\n%s", err, out)
+		}
+		return string(out)
+	}
+	want := recipe()
+	hostile := recipe("GOFLAGS=-gcflags=-N", "GOARM64=v9.0", "GOAMD64=v4", "GOEXPERIMENT=nogreenteagc", "GOFIPS140=latest", "GOTOOLCHAIN=local", "GOWORK=/tmp/go.work", "GOENV=/tmp/env", "CGO_ENABLED=1", "GOOS=plan9", "GOARCH=386")
+	if hostile != want {
+		t.Errorf("the environment changes the recipe from\n%s\nto\n%s", want, hostile)
+	}
+	for _, fixed := range []string{"GOENV=off", "GOFLAGS=", "GOARM64=v8.0", "GOAMD64=v1", "GOEXPERIMENT=", "GOFIPS140=off", "GOWORK=off", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64", "GOTOOLCHAIN=", "-trimpath", "-buildvcs=false", "-tags=lambda.norpc", "chmod 755"} {
+		if !strings.Contains(want, fixed) {
+			t.Errorf("the recipe does not fix %s:\n%s", fixed, want)
+		}
+	}
+}

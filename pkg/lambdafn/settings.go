@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -80,6 +82,11 @@ func (s *Settings) AWS() aws.Config {
 	case !env.Credentials.HasKeys():
 		s.refuse("AWS_ACCESS_KEY_ID, with AWS_SECRET_ACCESS_KEY,", "", false, "the function's credentials")
 	}
+	for _, variable := range os.Environ() {
+		if name, endpoint, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_ENDPOINT_URL") && endpoint != "" && !near(endpoint) {
+			s.refuse(name, endpoint, true, "empty, or the URL of a server on this machine or at a private address: a new secret would go wherever it says")
+		}
+	}
 	cfg := aws.Config{
 		Region:        env.Region,
 		Credentials:   aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return env.Credentials, nil }),
@@ -90,6 +97,22 @@ func (s *Settings) AWS() aws.Config {
 		cfg.BaseEndpoint = &env.BaseEndpoint
 	}
 	return cfg
+}
+
+// near tells whether a URL leads to this machine or to a private address. Addresses of
+// AWS's own are not asked for by URL: anyone may have a server below amazonaws.com.
+func near(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
+	if host == "localhost" || host == "host.docker.internal" { // the latter is Docker's name for the machine it runs on
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	address = address.Unmap()
+	return err == nil && (address.IsLoopback() || address.IsPrivate())
 }
 
 // AccountID is the account's ID, twelve digits.

@@ -88,3 +88,29 @@ func TestSettingsErr(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Configuration is as powerful as code: with an endpoint of somebody else's, a function
+// would hand new secrets over to it.
+func TestEndpoints(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-west-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "function")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "function")
+	for endpoint, accepted := range map[string]bool{
+		"": true, "http://127.0.0.1:4566": true, "http://localhost:4566": true, "http://[::1]:4566": true, "http://172.17.0.1:4566": true, "http://10.1.2.3": true, "http://192.168.1.1": true,
+		"http://host.docker.internal:4566": true, "https://[fd00::1]": true,
+		"https://evil.example": false, "https://203.0.113.1": false, "https://abc.execute-api.eu-west-1.amazonaws.com": false, "https://secretsmanager.eu-west-1.amazonaws.com": false,
+		"http://127.0.0.1.evil.example": false, "http://127.0.0.1@evil.example": false, "http://localhost.evil.example": false, "http://2130706433": false, "http://169.254.169.254": false,
+		"https://[::ffff:203.0.113.1]": false, "evil.example": false, "://": false,
+	} {
+		for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_ANYTHING"} {
+			t.Run(name+" "+endpoint, func(t *testing.T) {
+				t.Setenv(name, endpoint)
+				s := lambdafn.Environment()
+				s.AWS()
+				if err := s.Err(); (err == nil) != accepted || err != nil && !strings.Contains(err.Error(), name) {
+					t.Errorf("%s=%s: %v, want it accepted: %t", name, endpoint, err, accepted)
+				}
+			})
+		}
+	}
+}

@@ -62,7 +62,9 @@ var functions = map[string]row{
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {
 		return iamkeys.Plan{Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), QuietHours: env.QuietHours(), PollHours: env.PollHours(), MaxWaitDays: env.MaxWaitDays(), SoakDays: env.SoakDays()}
 	}),
-	"notify": function(func(env *lambdafn.Settings) notice.Notify { return notice.Notify{Send: send(env), Zone: env.Zone()} }),
+	"notify": function(func(env *lambdafn.Settings) notice.Notify {
+		return notice.Notify{Send: send(env), Account: env.AccountID(), Zone: env.Zone()}
+	}),
 }
 
 func create(env *lambdafn.Settings) iamkeys.Create {

@@ -23,9 +23,10 @@ func main() {
 			Emit:   lambdafn.Emit,
 			Log:    env.Log(),
 		},
-		Zone: env.Zone(),
-		Now:  time.Now,
-		Log:  env.Log(),
+		Account: env.AccountID(),
+		Zone:    env.Zone(),
+		Now:     time.Now,
+		Log:     env.Log(),
 	}
 	if sender := env.SenderAddress(); sender != "" {
 		op.Send.SES = awsses.New(aws, sender)

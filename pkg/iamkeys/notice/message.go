@@ -26,13 +26,23 @@ type matter struct {
 // A fact is a line above a text: its name, and what is known of it; "" leaves it out.
 type fact struct{ name, value string }
 
+// line writes the fact as a mail has it.
+func (f fact) line() string {
+	name := fmt.Sprintf("%-9s ", f.name)
+	if Columns(name+f.value) <= MailColumns {
+		return name + f.value
+	}
+	return Wrap(name, strings.Repeat(" ", len(name)), f.value)
+}
+
 // A situation is all that a text is made from.
 type situation struct {
 	Input
 	matter
-	row  row
-	now  time.Time
-	zone *time.Location
+	row     row
+	account string
+	now     time.Time
+	zone    *time.Location
 }
 
 // A text is what a notice says: what happened, then what to do, by when, and how to stop.
@@ -60,29 +70,26 @@ func (p paragraph) mail() string {
 	if p.command == nil {
 		return Wrap("", "", Printable(p.words))
 	}
-	var lines []string // broken only before an option
+	var lines []string // never broken between an option and its value
+	value := true
 	for i, argument := range p.command {
-		argument = shellWord(argument)
+		written, option := shellWord(argument), strings.HasPrefix(argument, "--")
+		whole := written
+		if option && i+1 < len(p.command) {
+			whole += " " + shellWord(p.command[i+1])
+		}
 		last := len(lines) - 1
-		option := strings.HasPrefix(argument, "--")
 		switch {
 		case i == 0:
-			lines = append(lines, "  "+argument)
-		case option && Columns(lines[last]+" "+argument+" "+next(p.command, i)) > MailColumns-2:
-			lines = append(lines, "    "+argument)
+			lines = append(lines, "  "+written)
+		case (option || !value) && Columns(lines[last]+" "+whole) > MailColumns-2:
+			lines = append(lines, "    "+written)
 		default:
-			lines[last] += " " + argument
+			lines[last] += " " + written
 		}
+		value = option
 	}
 	return strings.Join(lines, " \\\n")
-}
-
-// next gives what stands behind the i-th argument as a shell word, "" if nothing does.
-func next(command []string, i int) string {
-	if i+1 == len(command) {
-		return ""
-	}
-	return shellWord(command[i+1])
 }
 
 // shellWord writes an argument so that a shell takes it as it is, whatever is in it.
@@ -96,18 +103,20 @@ func shellWord(s string) string {
 
 // saying gives the headline.
 func (s situation) saying() string {
-	switch one, more, of := strings.Cut(s.row.headline, "/"); {
+	headline := s.row.headline
+	switch one, more, of := strings.Cut(headline, "/"); {
+	case of && s.count == 1:
+		return "1 " + one
 	case of:
-		if s.count != 1 {
-			one = more
-		}
-		return Count(s.count) + " " + one
-	case s.row.headline == failedWith && s.Error.code() == "":
+		return Count(s.count) + " " + more
+	case headline == failedWith && s.Error.code() == "":
 		return "failed"
-	case s.row.headline == failedWith:
-		return fmt.Sprintf(failedWith, Printable(s.Error.Name))
+	case headline == failedWith:
+		return fmt.Sprintf(headline, Printable(s.Error.Name))
+	case strings.Contains(headline, "%s"):
+		return fmt.Sprintf(headline, s.now.Add(time.Duration(s.offIn())*time.Second).In(s.zone).Format("Mon 2006-01-02"))
 	}
-	return s.row.headline
+	return headline
 }
 
 // message writes the notice.
@@ -117,13 +126,13 @@ func message(s situation) iamkeys.Message {
 	fmt.Fprintf(&b, "%s.\n\n", Capital(headline))
 	brief := lines(t.said)
 	if s.facts != nil {
-		facts := s.facts(s.row)
+		facts := append([]fact{{"Account", s.account}}, s.facts(s.row)...)
 		if s.Error != nil {
 			facts = append(facts, fact{"Error", Printable(s.Error.Name)})
 		}
 		for _, f := range facts {
 			if f.value != "" {
-				fmt.Fprintf(&b, "%-9s %s\n", f.name, f.value)
+				b.WriteString(f.line() + "\n")
 				brief = append(brief, f.name+": "+f.value)
 			}
 		}

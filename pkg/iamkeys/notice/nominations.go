@@ -4,32 +4,94 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
 )
 
+// Unused is what unused answered.
+type Unused struct {
+	Retirements   []UnusedKey    `json:"retirements"`
+	Skipped       []SkippedKey   `json:"skipped"`
+	SkippedCounts map[string]int `json:"skippedCounts"`
+	Coverage      audit.Coverage `json:"coverage"`
+}
+
+// An UnusedKey is one that was nominated for retirement.
+type UnusedKey struct {
+	UserName    string  `json:"userName"`
+	AccessKeyID string  `json:"accessKeyId"`
+	IdleDays    int     `json:"idleDays"`
+	Owner       *string `json:"owner"`
+	Power       *string `json:"power"`
+}
+
+// A SkippedKey is one that is unused and was not nominated.
+type SkippedKey struct {
+	UserName    string     `json:"userName"`
+	AccessKeyID string     `json:"accessKeyId"`
+	Reason      string     `json:"reason"`
+	Date        *time.Time `json:"date,omitempty"`
+}
+
 // ofDue is what the scheduled rotation would start, or has started.
 func ofDue(d audit.DueOutput) matter {
-	return matter{of: due, count: len(d.Rotations), check: func(Stage) error { return nil }, list: func() []string {
-		var lines []string
-		for _, r := range d.Rotations {
-			lines = append(lines, fmt.Sprintf("%s  %s  %d days old%s", Printable(r.AccessKeyID), Printable(r.UserName), r.AgeDays, owned(r.Owner)), "    "+Printable(r.SecretID))
+	var nominated, skipped []string
+	for _, r := range d.Rotations {
+		nominated = append(nominated, fmt.Sprintf("%s  %s  %s old%s", Printable(r.AccessKeyID), Printable(r.UserName), Several(r.AgeDays, "day"), owned(r.Owner)), "    "+Printable(r.SecretID))
+	}
+	for _, s := range d.Skipped {
+		skipped = append(skipped, Printable(s.UserName)+": "+Printable(string(s.Reason)))
+	}
+	return nomination(due, len(d.Rotations), nominated, "Skipped, though they opted in:", counts(d.SkippedCounts), skipped, d.Coverage, "more may be due")
+}
+
+// ofUnused is what the scheduled retirement would start, or has started.
+func ofUnused(u Unused) matter {
+	var nominated, skipped []string
+	for _, r := range u.Retirements {
+		nominated = append(nominated, fmt.Sprintf("%s  %s  unused for %s%s", Printable(r.AccessKeyID), Printable(r.UserName), Several(r.IdleDays, "day"), owned(r.Owner)))
+		if value(r.Power) != "" {
+			nominated = append(nominated, "    "+powerful(r.Power))
 		}
-		if len(d.SkippedCounts) > 0 {
-			lines = append(lines, "", "Skipped, though they opted in:")
-			for _, why := range slices.Sorted(maps.Keys(d.SkippedCounts)) {
-				lines = append(lines, fmt.Sprintf("  %-20s %d", Printable(string(why)), d.SkippedCounts[why]))
+	}
+	for _, s := range u.Skipped {
+		line := Printable(s.UserName) + ", " + Printable(s.AccessKeyID) + ": " + Printable(s.Reason)
+		if s.Date != nil {
+			line += " (" + Date(*s.Date) + ")"
+		}
+		skipped = append(skipped, line)
+	}
+	return nomination(unused, len(u.Retirements), nominated, "Skipped, though they are unused:", counts(u.SkippedCounts), skipped, u.Coverage, "more may be unused")
+}
+
+// nomination is a list of what a schedule nominated and of what it passed over.
+func nomination(of way, count int, nominated []string, heading string, reasons, skipped []string, c audit.Coverage, more string) matter {
+	return matter{of: of, count: count, check: func(Stage) error { return nil }, list: func() []string {
+		written := nominated
+		if len(reasons) > 0 {
+			written = append(written, "", heading)
+			for _, r := range reasons {
+				written = append(written, "  "+r)
 			}
-			for _, s := range d.Skipped {
-				lines = append(lines, fmt.Sprintf("    %s: %s", Printable(s.UserName), Printable(string(s.Reason))))
+			for _, s := range skipped {
+				written = append(written, "    "+s)
 			}
 		}
-		if c := d.Coverage; !c.Complete {
-			lines = append(lines, "", fmt.Sprintf("INCOMPLETE: %d of %d users could not be examined; more may be due.", c.Users-c.UsersExamined, c.Users))
+		if !c.Complete {
+			written = append(written, "", fmt.Sprintf("INCOMPLETE: %d of %d users could not be examined; %s.", c.Users-c.UsersExamined, c.Users, more))
 		}
-		return lines
+		return written
 	}}
+}
+
+// counts gives a line for each reason, in the order of the alphabet.
+func counts[Reason ~string](all map[Reason]int) (written []string) {
+	for _, why := range slices.Sorted(maps.Keys(all)) {
+		written = append(written, fmt.Sprintf("%-20s %d", Printable(string(why)), all[why]))
+	}
+	return written
 }
 
 func owned(owner *string) string {
@@ -50,5 +112,19 @@ func rotationsStarted(situation) text {
 	return text{
 		said: paragraphs(say("The scheduled rotation starts these rotations now, one execution each, named by the old key. Each sends its own notices.")),
 		todo: paragraphs(say("To stop one, stop its execution; until the old key is switched off, that changes nothing for its consumers.")),
+	}
+}
+
+func retirementsPlanned(situation) text {
+	return text{
+		said: paragraphs(say("The scheduled retirement is in plan mode: it has started nothing, warned nobody and changed nothing. These are the unused keys whose owners it would warn.")),
+		todo: paragraphs(say("To let it, set the stack's parameter RetirementMode to apply: each key is then warned of twice before it is switched off. To keep one out, use it, or exempt its user by the tags %s and %s.", iamkeys.TagExemptUntil, iamkeys.TagExemptReason)),
+	}
+}
+
+func retirementsStarted(situation) text {
+	return text{
+		said: paragraphs(say("The scheduled retirement starts these retirements now, one execution each, named retire- and the key. Each warns twice before its key is switched off.")),
+		todo: paragraphs(say("To stop one, use the key, or exempt its user by the tags %s and %s. To stop them all, set the stack's parameter RetirementMode to plan or off.", iamkeys.TagExemptUntil, iamkeys.TagExemptReason)),
 	}
 }

@@ -16,10 +16,11 @@ import (
 // Notify tells people where one key stands, or what a schedule would start and has
 // started: what it can tell are the stages of stages.go.
 type Notify struct {
-	Send Send
-	Zone *time.Location // in which people are told times; nil is UTC
-	Now  func() time.Time
-	Log  *slog.Logger
+	Send    Send
+	Account string         // its ID, twelve digits
+	Zone    *time.Location // in which people are told times; nil is UTC
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Input is what Notify takes: a stage, and the one thing that it is about, as the
@@ -30,6 +31,8 @@ type Input struct {
 	Error        *StepError       `json:"error,omitempty"`        // the latest answer
 	EarlierError *StepError       `json:"earlierError,omitempty"` // another answer in the wait, before that
 	Due          *audit.DueOutput `json:"due,omitempty"`
+	Retirement   *Retirement      `json:"retirement,omitempty"`
+	Unused       *Unused          `json:"unused,omitempty"`
 }
 
 // matters gives whatever the input holds that a notice can be about.
@@ -39,6 +42,12 @@ func (in Input) matters() (there []matter) {
 	}
 	if in.Due != nil {
 		there = append(there, ofDue(*in.Due))
+	}
+	if in.Retirement != nil {
+		there = append(there, ofRetirement(*in.Retirement))
+	}
+	if in.Unused != nil {
+		there = append(there, ofUnused(*in.Unused))
 	}
 	return there
 }
@@ -101,7 +110,7 @@ func (o Notify) Run(ctx context.Context, in Input) (Output, error) {
 	if err != nil || r.of.list && about.count == 0 {
 		return Output{}, err
 	}
-	id, err := o.Send.Publish(ctx, message(situation{Input: in, matter: about, row: r, now: o.Now(), zone: cmp.Or(o.Zone, time.UTC)}))
+	id, err := o.Send.Publish(ctx, message(situation{Input: in, matter: about, row: r, account: o.Account, now: o.Now(), zone: cmp.Or(o.Zone, time.UTC)}))
 	if err != nil {
 		return Output{}, iamkeys.Failed(iamkeys.NotifyFailed, err, "The notice %s could not be published (%s); nothing else has changed.", in.Stage, iamkeys.CodeOf(err))
 	}

@@ -53,7 +53,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func notifier(p *iamkeystest.Process) notice.Notify {
-	return notice.Notify{Send: notice.Send{SNS: p}, Zone: time.UTC, Now: p.Now, Log: quiet}
+	return notice.Notify{Send: notice.Send{SNS: p}, Account: p.ID, Zone: time.UTC, Now: p.Now, Log: quiet}
 }
 
 // rotation gives one that is about to take the step.
@@ -71,6 +71,36 @@ func rotation(start iamkeys.Start) *notice.Rotation {
 	return r
 }
 
+const key = "AKIAIAMKEYSTEST00001"
+
+// retirement gives one whose key is not off, off by it ("ours"), or off by another hand.
+func retirement(off string) *notice.Retirement {
+	r := &notice.Retirement{
+		UserName: user, AccessKeyID: key, Owner: new("team-ci"), IdleDays: 104, Power: new("power"), QuietHours: 2400,
+		NoticeSeconds: 11 * 24 * 3600, FinalSeconds: 3 * 24 * 3600, SoakDays: 90,
+	}
+	if off != "" {
+		r.Ours = new(off == "ours")
+	}
+	return r
+}
+
+// Times are told where people are, also when the clocks there change meanwhile.
+func TestNoticeZone(t *testing.T) {
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := iamkeystest.NewAccount()
+	a.Advance(100 * 24 * time.Hour) // to Wed 2027-03-03 09:00 UTC; there the clocks change on 2027-03-14
+	if _, err := (notice.Notify{Send: notice.Send{SNS: a.Start()}, Zone: zone, Now: a.Now, Log: quiet}).Run(t.Context(), notice.Input{Stage: "warning", Retirement: retirement("")}); err != nil {
+		t.Fatal(err)
+	}
+	if m := a.Messages()[0]; !strings.Contains(m.Text, "Wed 2027-03-17 05:00 EDT") || !strings.HasSuffix(m.Subject, "on Wed 2027-03-17") {
+		t.Errorf("got %s\n%s", m.Subject, m.Text)
+	}
+}
+
 // TestNotices holds every notice to its golden text.
 func TestNotices(t *testing.T) {
 	caused := func(name, message string) *notice.StepError {
@@ -86,44 +116,70 @@ func TestNotices(t *testing.T) {
 		SkippedCounts: map[audit.SkipReason]int{audit.SkipExempt: 1, audit.SkipUnused: 1},
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
 	}
+	nominated := &notice.Unused{
+		Retirements:   []notice.UnusedKey{{UserName: user, AccessKeyID: key, IdleDays: 104, Owner: new("team-ci"), Power: new("admin")}, {UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", IdleDays: 101}},
+		Skipped:       []notice.SkippedKey{{UserName: "appliance", AccessKeyID: "AKIAIAMKEYSTEST00004", Reason: "exempt"}, {UserName: "partner", AccessKeyID: "AKIAIAMKEYSTEST00005", Reason: "kept", Date: new(iamkeystest.Epoch.Add(-48 * time.Hour))}},
+		SkippedCounts: map[string]int{"exempt": 1, "kept": 1},
+		Coverage:      audit.Coverage{Users: 12, UsersExamined: 12, Keys: 15, KeysExamined: 15, Complete: true},
+	}
 	inUse := "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, created 2026-08-01T09:00:00Z: idle for 1 h, less than the quiet window of 168 h."
 	smtp := rotation(iamkeys.StartDeactivate)
 	smtp.ServiceName = new("ses")
 	short := *rotation(iamkeys.StartDeactivate)
 	short.QuietHours = 360 // as long as what is left after the reminder
 	for name, in := range map[string]notice.Input{
-		"ready":                   {Stage: "ready", Rotation: rotation(iamkeys.StartDeactivate)},
-		"reminder-in-use":         {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
-		"reminder-not-adopted":    {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
-		"reminder-error":          {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
-		"reminder-error-earlier":  {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse), EarlierError: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
-		"reminder-short":          {Stage: "reminder", Rotation: &short, Error: caused("KeyInUse", inUse), EarlierError: caused("KeyInUse", inUse)},
-		"off-error-earlier":       {Stage: "off", Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
-		"off":                     {Stage: "off", Rotation: rotation(iamkeys.StartSoak)},
-		"done":                    {Stage: "done", Rotation: rotation(iamkeys.StartSoak)},
-		"ready-smtp":              {Stage: "ready", Rotation: smtp},
-		"failed-plan-other-first": {Stage: "failed", Rotation: rotation(""), Error: caused("InProgress", "Execution AKIAIAMKEYSTEST00001 of user ci-deploy was begun before, and is not finished.")},
-		"failed-create-gone":      {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
-		"failed-wait":             {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:UpdateAccessKey on user ci-deploy is not permitted."), EarlierError: caused("KeyInUse", inUse)},
-		"failed-wait-user-gone":   {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
-		"failed-wait-untold":      {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotifyFailed", "The notice ready could not be published (AccessDenied); nothing else has changed.")},
-		"failed-soak-used":        {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("KeyInUse", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, later than 2026-11-13T08:00:00Z.")},
-		"failed-soak-not-adopted": {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
-		"failed-soak-untold":      {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotifyFailed", "The notice off could not be published (AccessDenied); nothing else has changed.")},
-		"failed-soak-no-answer":   {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("Throttled", "iam:ListAccessKeys on user ci-deploy was throttled.")},
-		"failed-plan":             {Stage: "failed", Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
-		"failed-create":           {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
-		"failed-create-orphan":    {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
-		"failed-create-died":      {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: &notice.StepError{Name: "States.Timeout"}},
-		"failed-in-use":           {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
-		"failed-not-adopted":      {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
-		"failed-wait-replaced":    {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
-		"failed-soak-rolled-back": {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
-		"failed-soak-replaced":    {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
-		"failed-soak-user-gone":   {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
-		"failed-soak":             {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
-		"planned":                 {Stage: "planned", Due: due},
-		"started":                 {Stage: "started", Due: due},
+		"ready":                       {Stage: "ready", Rotation: rotation(iamkeys.StartDeactivate)},
+		"reminder-in-use":             {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"reminder-not-adopted":        {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"reminder-error":              {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-error-earlier":      {Stage: "reminder", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse), EarlierError: caused("AccessDenied", "iam:ListAccessKeys on user ci-deploy is not permitted.")},
+		"reminder-short":              {Stage: "reminder", Rotation: &short, Error: caused("KeyInUse", inUse), EarlierError: caused("KeyInUse", inUse)},
+		"off-error-earlier":           {Stage: "off", Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
+		"off":                         {Stage: "off", Rotation: rotation(iamkeys.StartSoak)},
+		"done":                        {Stage: "done", Rotation: rotation(iamkeys.StartSoak)},
+		"ready-smtp":                  {Stage: "ready", Rotation: smtp},
+		"failed-plan-other-first":     {Stage: "failed", Rotation: rotation(""), Error: caused("InProgress", "Execution AKIAIAMKEYSTEST00001 of user ci-deploy was begun before, and is not finished.")},
+		"failed-create-gone":          {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-wait":                 {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("AccessDenied", "iam:UpdateAccessKey on user ci-deploy is not permitted."), EarlierError: caused("KeyInUse", inUse)},
+		"failed-wait-user-gone":       {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-wait-untold":          {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotifyFailed", "The notice ready could not be published (AccessDenied); nothing else has changed.")},
+		"failed-soak-used":            {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("KeyInUse", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, later than 2026-11-13T08:00:00Z.")},
+		"failed-soak-not-adopted":     {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"failed-soak-untold":          {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotifyFailed", "The notice off could not be published (AccessDenied); nothing else has changed.")},
+		"failed-soak-no-answer":       {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("Throttled", "iam:ListAccessKeys on user ci-deploy was throttled.")},
+		"failed-plan":                 {Stage: "failed", Rotation: rotation(""), Error: caused("AmbiguousKeys", "Which key of user ci-deploy to rotate cannot be told.")},
+		"failed-create":               {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("DeliveryFailed", "The new access key AKIAIAMKEYSTEST00002 of user ci-deploy was deleted again.")},
+		"failed-create-orphan":        {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("OrphanedKey", "Whether secret iamkeys/ci-deploy/access-key holds the new access key AKIAIAMKEYSTEST00002 of user ci-deploy is unknown.")},
+		"failed-create-died":          {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: &notice.StepError{Name: "States.Timeout"}},
+		"failed-in-use":               {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("KeyInUse", inUse)},
+		"failed-not-adopted":          {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotAdopted", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is not in use yet (never used).")},
+		"failed-wait-replaced":        {Stage: "failed", Rotation: rotation(iamkeys.StartDeactivate), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-rolled-back":     {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("RolledBack", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
+		"failed-soak-replaced":        {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NotReplaced", "Access key AKIAIAMKEYSTEST00002 of user ci-deploy is Inactive.")},
+		"failed-soak-user-gone":       {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"failed-soak":                 {Stage: "failed", Rotation: rotation(iamkeys.StartSoak), Error: caused("AccessDenied", "iam:DeleteAccessKey on user ci-deploy is not permitted.")},
+		"retirement-warning":          {Stage: "warning", Retirement: retirement("")},
+		"retirement-final":            {Stage: "final", Retirement: retirement("")},
+		"retirement-retired":          {Stage: "retired", Retirement: retirement("ours")},
+		"retirement-kept-in-use":      {Stage: "kept", Retirement: retirement(""), Error: caused("KeyInUse", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-22T08:00:00Z by s3 in eu-west-1.")},
+		"retirement-kept-exempt":      {Stage: "kept", Retirement: retirement(""), Error: caused("KeyExempt", "User ci-deploy is exempt until 2027-01-31: quarterly job.")},
+		"retirement-kept-protected":   {Stage: "kept", Retirement: retirement(""), Error: caused("Protected", "User ci-deploy has the tag iamkeys:protect.")},
+		"retirement-kept-mode":        {Stage: "kept", Retirement: retirement(""), Error: caused("RetirementOff", "RetirementMode is plan.")},
+		"retirement-kept-other-first": {Stage: "kept", Retirement: retirement(""), Error: caused("InProgress", "Execution AKIAIAMKEYSTEST00002 of user ci-deploy was begun before.")},
+		"retirement-kept-user-gone":   {Stage: "kept", Retirement: retirement("ours"), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},
+		"retirement-kept-not-ours":    {Stage: "kept", Retirement: retirement("not ours")},
+		"retirement-kept-after-off":   {Stage: "kept", Retirement: retirement("ours"), Error: caused("KeyExempt", "User ci-deploy is exempt until 2027-01-31: quarterly job.")},
+		"retirement-rolled-back":      {Stage: "rolledBack", Retirement: retirement("ours"), Error: caused("KeyActive", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
+		"retirement-rolled-back-used": {Stage: "rolledBack", Retirement: retirement("ours"), Error: caused("KeyInUse", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-22T08:00:00Z by s3 in eu-west-1.")},
+		"retirement-removed":          {Stage: "removed", Retirement: retirement("ours")},
+		"retirement-failed-at-once":   {Stage: "failed", Retirement: &notice.Retirement{UserName: user, AccessKeyID: key}, Error: caused("AccessDenied", "iam:GetUser on user ci-deploy is not permitted.")},
+		"retirement-failed-untold":    {Stage: "failed", Retirement: retirement(""), Error: caused("NotifyFailed", "The notice warning could not be published (AccessDenied); nothing else has changed.")},
+		"retirement-failed-died":      {Stage: "failed", Retirement: retirement(""), Error: &notice.StepError{Name: "States.Timeout"}},
+		"retirement-failed-after-off": {Stage: "failed", Retirement: retirement("ours"), Error: caused("Throttled", "iam:ListAccessKeys on user ci-deploy was throttled.")},
+		"retirement-planned":          {Stage: "planned", Unused: nominated},
+		"retirement-started":          {Stage: "started", Unused: nominated},
+		"planned":                     {Stage: "planned", Due: due},
+		"started":                     {Stage: "started", Due: due},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := in.Validate(); err != nil {

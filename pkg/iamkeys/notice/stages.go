@@ -14,8 +14,9 @@ type Kind string
 
 // The kinds.
 const (
-	KindAudit    Kind = "audit"
-	KindRotation Kind = "rotation"
+	KindAudit      Kind = "audit"
+	KindRotation   Kind = "rotation"
+	KindRetirement Kind = "retirement"
 )
 
 // A way is one of the things that a notice can be about.
@@ -26,8 +27,10 @@ type way struct {
 }
 
 var (
-	rotation = way{"rotation", KindRotation, false}
-	due      = way{"due", KindRotation, true}
+	rotation   = way{"rotation", KindRotation, false}
+	due        = way{"due", KindRotation, true}
+	retirement = way{"retirement", KindRetirement, false}
+	unused     = way{"unused", KindRetirement, true}
 )
 
 // A row of the table of stages: when people are told, what the subject says, how the
@@ -37,7 +40,7 @@ type row struct {
 	of       way
 	stage    Stage
 	when     string
-	headline string // in a few words; of a list what one is, and what more are
+	headline string // in a few words; of a list what one is, and what more are; %s is the error, or the day that comes
 	old, new string // how the keys stand
 	text     func(situation) text
 }
@@ -50,6 +53,16 @@ var stages = []row{
 	{rotation, failed, "the rotation ended early", failedWith, lastSeen, lastSeen, endedInWait},
 	{due, "planned", "RotationMode is plan, and keys are due", "rotation would start/rotations would start", "", "", rotationsPlanned},
 	{due, "started", "RotationMode is apply, and keys are due", "rotation is being started/rotations are being started", "", "", rotationsStarted},
+
+	{retirement, "warning", "the key was idle for RetireAfterDays", "unused, will be switched off on %s", "Active", "", warning},
+	{retirement, "final", "three days before the key may be switched off", "last warning, will be switched off on %s", "Active", "", final},
+	{retirement, "retired", "the key is Inactive", "the key is switched off", "Inactive", "", retired},
+	{retirement, "kept", "something has stopped the retirement", "the key is kept", "as it was", "", keptInUse},
+	{retirement, "rolledBack", "the key was reactivated or used in its soak", "the key is on again, and is kept", "Active again", "", reactivated},
+	{retirement, "removed", "the key is gone", "the key is gone", "deleted", "", removed},
+	{retirement, failed, "the retirement ended early", failedWith, lastSeen, "", failedBeforeOff},
+	{unused, "planned", "RetirementMode is plan, and keys are unused", "key would be warned of/keys would be warned of", "", "", retirementsPlanned},
+	{unused, "started", "RetirementMode is apply, and keys are unused", "retirement is being started/retirements are being started", "", "", retirementsStarted},
 }
 
 const (
@@ -105,6 +118,18 @@ var answers = []answer{
 	{rotation, failed, anyStep, only(iamkeys.NotAdopted), "failed, the new key is not in use", "Active", "Active", neverAdopted},
 	{rotation, failed, anyStep, only(iamkeys.NotReplaced), "", "", notDelivered, notReplacedInWait},
 	{rotation, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active", "Active", nobodyTold},
+
+	{retirement, "kept", anyStep, only(iamkeys.NoSuchEntity), "the user is gone or renamed", "not found under this user", "", keptUserGone},
+	{retirement, "kept", ours, nil, "the key stays off, and is not deleted", "Inactive", "", keptAfterOff},
+	{retirement, "kept", notOurs, nil, "the key was off already, and is not deleted", "Inactive", "", keptNotOurs},
+	{retirement, "kept", anyStep, only(iamkeys.KeyExempt), "the key is kept, its user is exempt", "", "", keptExempt},
+	{retirement, "kept", anyStep, only(iamkeys.Protected), "the key is kept, its user is protected", "", "", keptProtected},
+	{retirement, "kept", anyStep, only(iamkeys.RetirementOff), "the key is kept, retirements are off", "", "", keptOff},
+	{retirement, "kept", anyStep, only(iamkeys.InProgress), "the key is kept, another one goes first", "", "", keptForAnother},
+	{retirement, "rolledBack", anyStep, only(iamkeys.KeyInUse), "the key was used, and is kept", "Inactive", "", usedAfterAll},
+	{retirement, failed, unplanned, nil, "", "unchanged", "", notLearnt},
+	{retirement, failed, ours, nil, "", maybeInactive, "", failedAfterOff},
+	{retirement, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active", "", unwarned},
 }
 
 // rowOf gives the stage's row, with what the first answer that fits says instead.

@@ -348,6 +348,13 @@ func TestGetAccountAuthorizationDetails(t *testing.T) {
 	}
 	account.Move("user-0007", "/ci/builders/")
 	account.Attach("user-0007", quarantine)
+	const admin = "arn:aws:iam::aws:policy/AdministratorAccess"
+	account.AttachToGroup("admins", admin)
+	account.AttachToGroup("readers", "arn:aws:iam::aws:policy/ReadOnlyAccess")
+	for user, group := range map[string]string{"user-0001": "admins", "user-0002": "readers", "user-0003": "made a moment ago"} {
+		account.Join(user, group)
+	}
+	account.Join("user-0001", "readers")
 	server := account.Serve(t)
 	server.PageSize = 5000 // as many as the request asks for
 	users, err := awsiam.NewForAudit(config(server.URL)).GetAccountAuthorizationDetails(t.Context())
@@ -356,6 +363,11 @@ func TestGetAccountAuthorizationDetails(t *testing.T) {
 	}
 	if u := users[7]; u.ARN != "arn:aws:iam::123456789012:user/ci/builders/user-0007" || len(u.AttachedPolicies) != 1 || u.AttachedPolicies[0] != quarantine {
 		t.Errorf("got %+v, want its path and policy", u)
+	}
+	for i, want := range []iamkeys.Power{iamkeys.NoPower, iamkeys.Admin, iamkeys.NoPower, iamkeys.UnknownPower} {
+		if u := users[i]; u.Power() != want || len(u.GroupPolicies) != []int{0, 2, 1, 0}[i] {
+			t.Errorf("user %s has the power %q by %v of its groups, want %q", u.UserName, u.Power(), u.GroupPolicies, want)
+		}
 	}
 }
 

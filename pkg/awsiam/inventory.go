@@ -44,12 +44,15 @@ func (i *IAM) GetCredentialReport(ctx context.Context) (content []byte, generate
 	return out.Content, *out.GeneratedTime, nil
 }
 
-// GetAccountAuthorizationDetails implements the port, with 1,000 users a page,
-// the most that IAM gives; it may give fewer and have more.
+// GetAccountAuthorizationDetails implements the port, with 1,000 users and groups a
+// page, the most that IAM gives; it may give fewer and have more. A user's policies
+// count as read when every group that it is in was there too.
 func (i *IAM) GetAccountAuthorizationDetails(ctx context.Context) ([]iamkeys.User, error) {
 	const action = "iam:GetAccountAuthorizationDetails"
 	var users []iamkeys.User
-	in := &iam.GetAccountAuthorizationDetailsInput{Filter: []types.EntityType{types.EntityTypeUser}, MaxItems: aws.Int32(1000)}
+	var memberships [][]string      // each user's groups
+	groups := map[string][]string{} // each group's policies
+	in := &iam.GetAccountAuthorizationDetailsInput{Filter: []types.EntityType{types.EntityTypeUser, types.EntityTypeGroup}, MaxItems: aws.Int32(1000)}
 	for {
 		out, err := i.client.GetAccountAuthorizationDetails(ctx, in)
 		if err != nil {
@@ -59,19 +62,35 @@ func (i *IAM) GetAccountAuthorizationDetails(ctx context.Context) ([]iamkeys.Use
 			if u.UserName == nil || u.Arn == nil || u.CreateDate == nil {
 				return nil, awserr.Incomplete(action, account, "a user's name, ARN or create date")
 			}
-			user := iamkeys.User{UserName: *u.UserName, ARN: *u.Arn, CreateDate: *u.CreateDate, Tags: tags(u.Tags)}
-			for _, p := range u.AttachedManagedPolicies {
-				user.AttachedPolicies = append(user.AttachedPolicies, aws.ToString(p.PolicyArn))
-			}
-			users = append(users, user)
+			users = append(users, iamkeys.User{UserName: *u.UserName, ARN: *u.Arn, CreateDate: *u.CreateDate, Tags: tags(u.Tags), AttachedPolicies: policies(u.AttachedManagedPolicies)})
+			memberships = append(memberships, u.GroupList)
+		}
+		for _, g := range out.GroupDetailList {
+			groups[aws.ToString(g.GroupName)] = policies(g.AttachedManagedPolicies)
 		}
 		if !out.IsTruncated {
-			return users, nil
+			break
 		}
 		if in.Marker, err = next(in.Marker, out.Marker, action, account); err != nil {
 			return nil, err
 		}
 	}
+	for i := range users {
+		users[i].PoliciesRead = true
+		for _, name := range memberships[i] {
+			attached, ok := groups[name]
+			users[i].PoliciesRead = users[i].PoliciesRead && ok
+			users[i].GroupPolicies = append(users[i].GroupPolicies, attached...)
+		}
+	}
+	return users, nil
+}
+
+func policies(attached []types.AttachedPolicy) (arns []string) {
+	for _, p := range attached {
+		arns = append(arns, aws.ToString(p.PolicyArn))
+	}
+	return arns
 }
 
 // GetAccountSummary implements the port.

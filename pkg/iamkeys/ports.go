@@ -21,7 +21,7 @@ type GetAccessKeyLastUsed interface {
 	GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (LastUsed, error)
 }
 
-// GetUser gives the user with its tags, without AttachedPolicies. An unknown user is NoSuchEntity.
+// GetUser gives the user with its tags, without policies. An unknown user is NoSuchEntity.
 type GetUser interface {
 	GetUser(ctx context.Context, userName string) (User, error)
 }
@@ -56,7 +56,8 @@ type GetCredentialReport interface {
 	GetCredentialReport(ctx context.Context) (content []byte, generated time.Time, err error)
 }
 
-// GetAccountAuthorizationDetails gives all users with tags and attached policies, from all pages.
+// GetAccountAuthorizationDetails gives all users with tags and attached policies, those
+// of their groups too, from all pages.
 type GetAccountAuthorizationDetails interface {
 	GetAccountAuthorizationDetails(ctx context.Context) ([]User, error)
 }

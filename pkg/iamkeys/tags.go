@@ -13,6 +13,8 @@ type User struct {
 	CreateDate       time.Time
 	Tags             []Tag
 	AttachedPolicies []string // ARNs of the managed policies attached to the user itself
+	GroupPolicies    []string // and of those attached to its groups
+	PoliciesRead     bool     // both are known; false when they were not asked for, or not in full
 }
 
 // A Tag is a tag of a user.

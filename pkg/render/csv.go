@@ -16,13 +16,13 @@ import (
 var header = []string{
 	"account", "runId", "asOf", "state", "severity", "rule", "userName", "userArn", "accessKeyId", "status", "createDate", "ageDays",
 	"lastUsedDate", "neverUsed", "idleDays", "serviceName", "region", "owner", "firstSeen", "exemptionReason", "exemptionUntil",
-	"exemptionInvalid", "remedy", "controls", "usersNotExamined", "keysNotExamined", "complete",
+	"exemptionInvalid", "remedy", "controls", "usersNotExamined", "keysNotExamined", "complete", "power",
 }
 
 // CSV writes the report as RFC 4180 has it: a header, then one row for each
 // finding, exempt and resolved ones too, told apart by the column state. An empty
-// cell is what JSON calls null. The last three columns say in every row how much
-// of the account was not examined.
+// cell is what JSON calls null. The columns usersNotExamined to complete say in
+// every row how much of the account was not examined.
 //
 // Spreadsheets read some cells as formulas; such a cell begins with an apostrophe
 // here, which is not part of its value.
@@ -43,7 +43,7 @@ func CSV(r audit.Report) []byte {
 				value(f.AccessKeyID), string(value(f.Status)), instant(f.CreateDate), number(f.AgeDays),
 				instant(f.LastUsedDate), boolean(f.NeverUsed), number(f.IdleDays), value(f.ServiceName), value(f.Region), value(f.Owner), instant(f.FirstSeen),
 				e.Reason, e.Until, value(e.Invalid), f.Remedy, strings.Join(f.Controls, "; "),
-				strconv.Itoa(s.Coverage.Users - s.Coverage.UsersExamined), strconv.Itoa(s.Coverage.Keys - s.Coverage.KeysExamined), strconv.FormatBool(s.Coverage.Complete),
+				strconv.Itoa(s.Coverage.Users - s.Coverage.UsersExamined), strconv.Itoa(s.Coverage.Keys - s.Coverage.KeysExamined), strconv.FormatBool(s.Coverage.Complete), string(f.Power),
 			}
 			for i := range row {
 				row[i] = inert(row[i])

@@ -95,7 +95,7 @@ func TestEveryRuleIsInTheGoldenFiles(t *testing.T) {
 		if !rules[rule.ID] {
 			t.Errorf("no sample has a finding of rule %s", rule.ID)
 		}
-		if when(rule.ID, thresholds) == "" {
+		if rule.When(thresholds) == "" {
 			t.Errorf("the page does not say what rule %s looks for", rule.ID)
 		}
 	}
@@ -160,13 +160,13 @@ func TestCoverage(t *testing.T) {
 	}{
 		{c(12, 12, 15, 15, true), "No findings", "Complete: 12 users, 15 access keys, and the root user."},
 		{c(1, 1, 1, 1, true), "No findings", "Complete: 1 user, 1 access key, and the root user."},
-		{c(0, 0, 0, 0, true), "No IAM users, no findings", "The account has no IAM users; the root user was examined."},
-		{found(c(1200, 1200, 1500, 1500, true)), "3 findings, 1 high", "Complete: 1,200 users, 1,500 access keys, and the root user."},
-		{c(12, 10, 15, 11, false), "Not everything was examined", "Incomplete: 2 of 12 users and 4 of 15 access keys known were not examined."},
-		{found(c(12, 12, 15, 14, false)), "3 findings, 1 high; not everything was examined", "Incomplete: 0 of 12 users and 1 of 15 access keys known were not examined."},
-		{found(c(12, 0, 0, 0, false)), "No user could be examined", "Incomplete: 12 of 12 users and 0 of 0 access keys known were not examined."},
-		{c(12, 12, 15, 15, false), "Not everything was examined", "Incomplete: the root user was not examined; 12 users and 15 access keys were."},
-		{c(0, 0, 0, 0, false), "Not everything was examined", "Incomplete: the root user was not examined; 0 users and 0 access keys were."},
+		{c(0, 0, 0, 0, true), "No users", "The account has no IAM users; the root user was examined."},
+		{found(c(1200, 1200, 1500, 1500, true)), "3 findings (3 new, 0 critical, 1 high)", "Complete: 1,200 users, 1,500 access keys, and the root user."},
+		{c(12, 10, 15, 11, false), "INCOMPLETE, without 2 of 12 users", "Incomplete: 2 of 12 users and 4 of 15 access keys known were not examined."},
+		{found(c(12, 12, 15, 14, false)), "INCOMPLETE, without 1 of 15 access keys; 3 findings (3 new, 0 critical, 1 high)", "Incomplete: 0 of 12 users and 1 of 15 access keys known were not examined."},
+		{found(c(12, 0, 0, 0, false)), "INCOMPLETE, without 12 of 12 users; 3 findings (3 new, 0 critical, 1 high)", "Incomplete: 12 of 12 users and 0 of 0 access keys known were not examined."},
+		{c(12, 12, 15, 15, false), "INCOMPLETE, without the root user", "Incomplete: the root user was not examined; 12 users and 15 access keys were."},
+		{c(0, 0, 0, 0, false), "INCOMPLETE, without the root user; no users", "Incomplete: the root user was not examined; 0 users and 0 access keys were."},
 	} {
 		if got := headline(test.summary); got != test.headline {
 			t.Errorf("headline of %+v = %q, want %q", test.summary.Coverage, got, test.headline)

@@ -16,14 +16,14 @@ const account = "123456789012"
 
 var (
 	today      = time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
-	thresholds = audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
+	thresholds = audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 45}
 )
 
 func daysAgo(n int) time.Time { return today.Add(-time.Duration(n)*24*time.Hour - 3*time.Hour) }
 
 // user makes a user with tags, given as key and value in turn.
 func user(name string, tags ...string) audit.UserFacts {
-	u := audit.UserFacts{User: iamkeys.User{UserName: name, ARN: "arn:aws:iam::" + account + ":user/" + name}}
+	u := audit.UserFacts{User: iamkeys.User{UserName: name, ARN: "arn:aws:iam::" + account + ":user/" + name, PoliciesRead: true}}
 	for i := 0; i < len(tags); i += 2 {
 		u.Tags = append(u.Tags, iamkeys.Tag{Key: tags[i], Value: tags[i+1]})
 	}
@@ -59,22 +59,26 @@ func crowd(n int) []audit.UserFacts {
 
 // story is an account in which every rule finds something, save those about what could not be examined.
 func story() audit.Inventory {
-	root := audit.UserFacts{User: iamkeys.User{UserName: audit.RootName, ARN: "arn:aws:iam::" + account + ":root"}, Root: true, RootKey: true}
+	root := audit.UserFacts{User: iamkeys.User{UserName: audit.RootName, ARN: "arn:aws:iam::" + account + ":root", PoliciesRead: true}, Root: true, RootKey: true}
 	leaked := with(user("partner-acme-upload", "owner", "partner-integrations"), iamkeys.Active, 61, 1, "s3")
 	leaked.AttachedPolicies = []string{"arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"}
 	jenkins := with(with(user("legacy-jenkins", "owner", "build-team"), iamkeys.Active, 812, 0, "ecr"), iamkeys.Active, 404, 219, "codecommit")
 	jenkins = with(jenkins, iamkeys.Inactive, 1204, 831, "ec2")
 
+	jenkins.GroupPolicies = []string{"arn:aws:iam::aws:policy/AdministratorAccess"}
+	terraform := with(user("terraform-cloud", "owner", "platform"), iamkeys.Active, 88, 0, "sts")
+	terraform.AttachedPolicies = []string{"arn:aws:iam::aws:policy/PowerUserAccess"}
+	telemetry := with(user("telemetry-gateway"), iamkeys.Active, 203, 1, "firehose")
+	telemetry.PoliciesRead = false
+
 	users := append(crowd(96),
-		leaked, jenkins,
+		leaked, jenkins, terraform, telemetry,
 		with(user("backup-nas-muenchen", "owner", "Büro München"), iamkeys.Active, 377, 131, "s3"),
 		with(user("ci-nightly", "owner", "build-team"), iamkeys.Active, 118, -1, ""),
 		with(user("ses-smtp-relay", "owner", "mail@example.com"), iamkeys.Active, 412, 0, "ses"),
 		with(user("billing-export", "owner", "finance"), iamkeys.Active, 96, 2, "s3"),
-		with(user("telemetry-gateway"), iamkeys.Active, 203, 1, "firehose"),
-		with(user("terraform-cloud", "owner", "platform"), iamkeys.Active, 88, 0, "sts"),
 		with(user("grafana-reader", "owner", "observability"), iamkeys.Active, 79, 0, "monitoring"),
-		with(with(user("warehouse-sync", "owner", "data"), iamkeys.Active, 58, 3, "redshift"), iamkeys.Active, 44, 0, "redshift"),
+		with(with(user("warehouse-sync", "owner", "data"), iamkeys.Active, 74, 3, "redshift"), iamkeys.Active, 59, 0, "redshift"),
 		with(with(user("mobile-push", "owner", "apps"), iamkeys.Inactive, 301, 214, "sns"), iamkeys.Active, 29, 0, "sns"),
 		with(user("tape-library", "owner", "datacentre", iamkeys.TagExemptUntil, "2027-03-31", iamkeys.TagExemptReason, "firmware accepts one key only; replaced in March"), iamkeys.Active, 540, 5, "s3"),
 		with(user("badge-printer", "owner", "facilities", iamkeys.TagExemptUntil, "2026-10-31", iamkeys.TagExemptReason, "vendor visit planned"), iamkeys.Active, 266, 12, "sqs"),

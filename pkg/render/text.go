@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/notice"
 )
@@ -74,9 +75,7 @@ func Text(r audit.Report, where string, limit int) []byte {
 				m.line(0, "")
 			}
 			m.line(0, u.name)
-			if u.owner != "" {
-				m.line(2, u.owner)
-			}
+			m.who(u.owner, u.power)
 			for _, f := range u.findings {
 				m.finding(f)
 			}
@@ -172,7 +171,21 @@ func (m *mail) item(f audit.Finding) {
 	if id := keyID(f); id != "" {
 		who += ", " + id
 	}
-	m.line(2, fmt.Sprintf("%s: %s (%s)", who, lower(what(f)), f.Severity))
+	grade := string(f.Severity)
+	if f.Power != iamkeys.NoPower {
+		grade += ", " + lower(power(f))
+	}
+	m.line(2, fmt.Sprintf("%s: %s (%s)", who, lower(what(f)), clean(grade)))
+}
+
+// who is what is known of a user.
+func (m *mail) who(owner, power string) {
+	switch {
+	case owner != "" && power != "":
+		m.line(2, owner+". "+power+".")
+	case owner+power != "":
+		m.line(2, owner+power)
+	}
 }
 
 // finding is one in full, under its user.

@@ -25,54 +25,11 @@ func cleaned(s *string) string {
 var (
 	count, several, plural = notice.Count, notice.Several, notice.Plural
 	date, moment, title    = notice.Date, notice.Moment, notice.Capital
+	coverage               = notice.Coverage
 )
 
 // headline says the one thing that a reader must know. Incomplete coverage is in it.
-func headline(s audit.Summary) string {
-	n, c := s.New+s.Open, s.Coverage
-	switch {
-	case c.Users > 0 && c.UsersExamined == 0:
-		return "No user could be examined"
-	case n == 0 && !c.Complete:
-		return "Not everything was examined"
-	case !c.Complete:
-		return findings(n, s.Severities) + "; not everything was examined"
-	case n == 0 && c.Users == 0:
-		return "No IAM users, no findings"
-	case n == 0:
-		return "No findings"
-	}
-	return findings(n, s.Severities)
-}
-
-// findings counts findings, and the worst among them.
-func findings(n int, severities audit.SeverityCounts) string {
-	for _, severity := range audit.Severities {
-		switch worst := severities.Of(severity); worst {
-		case 0:
-		case n:
-			return fmt.Sprintf("%s %s %s", count(n), severity, plural("finding", n))
-		default:
-			return fmt.Sprintf("%s, %s %s", several(n, "finding"), count(worst), severity)
-		}
-	}
-	return several(n, "finding")
-}
-
-// coverage says what was examined and what was not.
-func coverage(c audit.Coverage) string {
-	if c.Complete {
-		if c.Users == 0 {
-			return "The account has no IAM users; the root user was examined."
-		}
-		return fmt.Sprintf("Complete: %s, %s, and the root user.", several(c.Users, "user"), several(c.Keys, "access key"))
-	}
-	if c.UsersExamined == c.Users && c.KeysExamined == c.Keys {
-		return fmt.Sprintf("Incomplete: the root user was not examined; %s and %s were.", several(c.Users, "user"), several(c.Keys, "access key"))
-	}
-	return fmt.Sprintf("Incomplete: %s of %s and %s of %s known were not examined.",
-		count(c.Users-c.UsersExamined), several(c.Users, "user"), count(c.Keys-c.KeysExamined), several(c.Keys, "access key"))
-}
+func headline(s audit.Summary) string { return title(notice.Headline(s)) }
 
 // source says where the facts come from, and of when they are.
 func source(s audit.Summary) string {
@@ -98,60 +55,12 @@ func changes(s audit.Summary) string {
 	return "Not compared with an earlier report."
 }
 
-// when says what a rule looks for, with the lengths that it judged by.
-func when(id audit.RuleID, t audit.Thresholds) string {
-	switch id {
-	case audit.RootKey:
-		return "The root user has an access key."
-	case audit.Exposed:
-		return "AWS attached a quarantine policy: it found a key of the user in public."
-	case audit.ExtraKeys:
-		return "A user with more than two access keys."
-	case audit.Unused:
-		return fmt.Sprintf("Active, and not used for %s or more; never used counts from its creation.", several(t.UnusedDays, "day"))
-	case audit.Overdue:
-		return fmt.Sprintf("Active, and older than %s.", several(t.MaxAgeDays, "day"))
-	case audit.Unexamined:
-		return "A user or access key that could not be examined."
-	case audit.Aging:
-		return fmt.Sprintf("Active, and older than %s, but not than %d.", several(t.WarnAgeDays, "day"), t.MaxAgeDays)
-	case audit.TwoActive:
-		return fmt.Sprintf("Two Active access keys, the newer one older than %s: longer than a rotation takes.", several(t.MaxWaitDays+7, "day"))
-	case audit.Lingering:
-		return fmt.Sprintf("Inactive, and older than %s.", several(t.LingerDays, "day"))
-	}
-	return ""
-}
-
 // what says in a few words what is wrong with this user or key.
 func what(f audit.Finding) string {
-	switch f.Rule {
-	case audit.RootKey:
-		return "The root user has an access key"
-	case audit.Exposed:
-		return "Exposed, quarantined by AWS"
-	case audit.ExtraKeys:
-		return "More than two access keys"
-	case audit.Unused:
-		if f.NeverUsed != nil && *f.NeverUsed {
-			return "Never used"
-		}
-		if f.IdleDays != nil {
-			return "Not used for " + several(*f.IdleDays, "day")
-		}
-		return "Not used"
-	case audit.Overdue:
-		return "Overdue for rotation"
-	case audit.Unexamined:
-		return "Could not be examined"
-	case audit.Aging:
-		return "Soon due for rotation"
-	case audit.TwoActive:
-		return "Two Active access keys"
-	case audit.Lingering:
-		return "Switched off, not deleted"
+	if r, ok := audit.RuleOf(f.Rule); ok {
+		return r.What(f)
 	}
-	return clean(string(f.Rule))
+	return clean(string(f.Rule)) // of another release
 }
 
 // ofKey reports whether the finding is one of a key, and not of a user as a whole.
@@ -228,27 +137,41 @@ func owner(f audit.Finding) string {
 	return "Owner: " + s
 }
 
-// A person is an IAM user with its findings, of one severity.
-type person struct {
-	name     string
-	owner    string
-	findings []audit.Finding
+// power says how much the user may do, "" when no policy tells.
+func power(f audit.Finding) string {
+	switch f.Power {
+	case iamkeys.Admin:
+		return "Administrator"
+	case iamkeys.PowerUser:
+		return "Power user"
+	case iamkeys.UnknownPower:
+		return "Power unknown"
+	}
+	return ""
 }
 
-// byUser groups the findings of a severity, which stand sorted by user.
+// A person is an IAM user with its findings, of one severity.
+type person struct {
+	name, owner, power string
+	findings           []audit.Finding
+}
+
+// byUser groups the findings of a severity by user, in the order in which they stand.
 func byUser(findings []audit.Finding, severity audit.Severity) []person {
 	var people []person
-	var before audit.Finding
+	at := map[[2]string]int{}
 	for _, f := range findings {
 		if f.Severity != severity {
 			continue
 		}
-		if len(people) == 0 || before.UserName != f.UserName || before.UserARN != f.UserARN {
-			people = append(people, person{name: clean(f.UserName), owner: owner(f)})
+		id := [2]string{f.UserName, f.UserARN}
+		i, ok := at[id]
+		if !ok {
+			i = len(people)
+			at[id] = i
+			people = append(people, person{name: clean(f.UserName), owner: owner(f), power: power(f)})
 		}
-		last := &people[len(people)-1]
-		last.findings = append(last.findings, f)
-		before = f
+		people[i].findings = append(people[i].findings, f)
 	}
 	return people
 }

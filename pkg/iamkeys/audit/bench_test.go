@@ -68,7 +68,7 @@ func crowded(users int) readyIAM {
 
 // BenchmarkParseAndJudge is all that an audit does between IAM's answers and the report.
 func BenchmarkParseAndJudge(b *testing.B) {
-	t := Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
+	t := Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 45}
 	for _, users := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("users=%d", users), func(b *testing.B) {
 			o := TakeInventory{IAM: crowded(users), ReportWait: time.Minute, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}

@@ -162,7 +162,7 @@ func (o TakeInventory) credentialReport(ctx context.Context) (rows map[string]re
 
 // root tells of the root user, from its row or else from the account's summary.
 func (o TakeInventory) root(ctx context.Context, row *reportRow) UserFacts {
-	u := UserFacts{Root: true, User: iamkeys.User{UserName: RootName}}
+	u := UserFacts{Root: true, User: iamkeys.User{UserName: RootName, PoliciesRead: true}} // none can be attached to it
 	if row != nil {
 		u.ARN, u.RootKey = row.arn, len(row.keys)+row.additional > 0
 		return u

@@ -62,7 +62,7 @@ func (inv Inventory) coverage() Coverage {
 func judgeUser(u UserFacts, t Thresholds, ownerTag string, asOf time.Time) []Finding {
 	var found []Finding
 	add := func(r Rule, k *KeyFacts) {
-		f := Finding{Rule: r.ID, Severity: r.Severity, UserName: u.UserName, UserARN: u.ARN, State: Open, Remedy: r.Remedy, Controls: r.Controls}
+		f := Finding{Rule: r.ID, Severity: r.Severity, UserName: u.UserName, UserARN: u.ARN, Power: u.Power(), State: Open, Remedy: r.remedy(u, k, t, asOf), Controls: r.Controls}
 		if owner, ok := u.Tag(ownerTag); ok {
 			f.Owner = iamkeys.Optional(owner)
 		}
@@ -71,9 +71,6 @@ func judgeUser(u UserFacts, t Thresholds, ownerTag string, asOf time.Time) []Fin
 		}
 		if f.Exemption = exemption(u.User, r, asOf); f.Exemption != nil && f.Exemption.Invalid == nil {
 			f.State = Exempt
-		}
-		if r.ID == Unexamined {
-			f.Remedy += " Reason: " + u.Unexamined + "."
 		}
 		found = append(found, f)
 	}

@@ -143,6 +143,7 @@ type Finding struct {
 	ServiceName  *string            `json:"serviceName"`
 	Region       *string            `json:"region"`
 	Owner        *string            `json:"owner"`
+	Power        iamkeys.Power      `json:"power"`
 	State        State              `json:"state"`
 	FirstSeen    *time.Time         `json:"firstSeen"`
 	Exemption    *iamkeys.Exemption `json:"exemption"`
@@ -205,15 +206,25 @@ func (c SeverityCounts) Of(s Severity) int {
 	return 0
 }
 
-// worstFirst orders findings by severity, user, rule and create date.
+// worstFirst orders findings by severity, power of the user and age of the key (those
+// of users last), then by what tells them apart.
 func worstFirst(findings []Finding) {
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(Severities, a.Severity), slices.Index(Severities, b.Severity)),
+			cmp.Compare(slices.Index(iamkeys.Powers, a.Power), slices.Index(iamkeys.Powers, b.Power)),
+			a.created().Compare(b.created()),
 			cmp.Compare(a.UserName, b.UserName),
 			cmp.Compare(a.UserARN, b.UserARN),
 			cmp.Compare(a.Rule, b.Rule),
-			a.identity().created.Compare(b.identity().created),
 		)
 	})
+}
+
+// created is the key's create date, of findings without one a date after all others.
+func (f Finding) created() time.Time {
+	if f.CreateDate == nil {
+		return time.Unix(1<<40, 0)
+	}
+	return *f.CreateDate
 }

@@ -16,7 +16,7 @@ import (
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-var thresholds = audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 30}
+var thresholds = audit.Thresholds{UnusedDays: 45, MaxAgeDays: 90, WarnAgeDays: 75, LingerDays: 90, MaxWaitDays: 45}
 
 // asOf is when the tests of the rules judge.
 var asOf = iamkeystest.Epoch
@@ -97,10 +97,10 @@ func TestRulesInTime(t *testing.T) {
 		{"overdue, last use unknown", of(fact{a, 90 * day, unknown}), "aging", "aging", "overdue"},
 		{"overdue and unused", of(fact{a, 90 * day, never}), "unused aging", "unused aging", "unused overdue"},
 		{"unused and overdue", of(fact{a, 200 * day, 45 * day}), "overdue", "unused overdue", "unused overdue"},
-		{"two active", of(fact{a, 40 * day, 0}, fact{a, 37 * day, 0}), "", "", "two-active"},
-		{"two active, the newer first", of(fact{a, 37 * day, 0}, fact{a, 40 * day, 0}), "", "", "two-active"},
-		{"two active of the same second", of(fact{a, 37 * day, 0}, fact{a, 37 * day, 0}), "", "", "two-active"},
-		{"two active and an inactive one", of(fact{a, 40 * day, 0}, fact{a, 37 * day, 0}, fact{in, day, 0}), "extra-keys", "extra-keys", "extra-keys two-active"},
+		{"two active", of(fact{a, 55 * day, 0}, fact{a, 52 * day, 0}), "", "", "two-active"},
+		{"two active, the newer first", of(fact{a, 52 * day, 0}, fact{a, 55 * day, 0}), "", "", "two-active"},
+		{"two active of the same second", of(fact{a, 52 * day, 0}, fact{a, 52 * day, 0}), "", "", "two-active"},
+		{"two active and an inactive one", of(fact{a, 55 * day, 0}, fact{a, 52 * day, 0}, fact{in, day, 0}), "extra-keys", "extra-keys", "extra-keys two-active"},
 		{"lingering", of(fact{in, 90 * day, 0}), "", "", "lingering"},
 		{"lingering, last use unknown", of(fact{in, 90 * day, unknown}), "", "", "lingering"},
 		{"lingering beside an overdue one", of(fact{in, 90 * day, never}, fact{a, 91 * day, 0}), "overdue", "overdue", "overdue lingering"},
@@ -132,7 +132,7 @@ func TestRules(t *testing.T) {
 		{"a key from the future", of(fact{a, -day, never}), ""},
 		{"young and used", of(fact{a, 10 * day, 0}), ""},
 		{"inactive and young", of(fact{in, 60 * day, never}), ""},
-		{"expired", of(fact{iamkeys.Expired, years, never}), ""},
+		{"expired", of(fact{iamkeys.Expired, years, never}), "lingering"},
 		{"a status that nobody knows", of(fact{"Sleeping", years, never}), ""},
 		{"last use unknown is not never used", of(fact{a, 60 * day, unknown}), ""},
 		{"old, last use unknown", of(fact{a, years, unknown}), "overdue"},
@@ -141,11 +141,13 @@ func TestRules(t *testing.T) {
 		{"three keys", of(fact{a, day, 0}, fact{in, day, 0}, fact{in, day, 0}), "extra-keys"},
 		{"three active", of(fact{a, 50 * day, 0}, fact{a, 50 * day, 0}, fact{a, 50 * day, 0}), "extra-keys"},
 		{"two keys and one that is only counted", change(of(fact{a, day, 0}, fact{in, day, 0}), func(u *audit.UserFacts) { u.Additional = 1 }), "extra-keys"},
-		{"two unused keys", of(fact{a, 60 * day, never}, fact{a, 50 * day, never}), "unused unused two-active"},
+		{"two unused keys", of(fact{a, 60 * day, never}, fact{a, 53 * day, never}), "unused unused two-active"},
 		{"quarantine", policy("arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantine"), "exposed"},
 		{"quarantine V2", policy("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV2"), "exposed"},
 		{"quarantine V3 in China", policy("arn:aws-cn:iam::aws:policy/AWSCompromisedKeyQuarantineV3"), "exposed"},
 		{"quarantine twice", policy("arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV2", "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"), "exposed"},
+		{"quarantine of old", policy("arn:aws:iam::aws:policy/AWSExposedCredentialPolicy_DO_NOT_REMOVE"), "exposed"},
+		{"quarantine by the customer", policy("arn:aws:iam::123456789012:policy/AWSCompromisedKeyQuarantineV3"), ""},
 		{"other policies", policy("arn:aws:iam::aws:policy/AdministratorAccess", "arn:aws:iam::123456789012:policy/NoQuarantine"), ""},
 		{"unexamined", change(of(), func(u *audit.UserFacts) { u.Unexamined = "Throttled" }), "unexamined"},
 		{"unexamined and overdue", change(of(fact{a, years, unknown}), func(u *audit.UserFacts) { u.Unexamined = "Throttled" }), "overdue unexamined"},
@@ -179,7 +181,7 @@ func TestRulesTable(t *testing.T) {
 	var got []string
 	for _, r := range audit.Rules {
 		kind, exempts := "key", "never"
-		if r.OfUsers {
+		if r.OfUsers() {
 			kind = "user"
 		}
 		if r.Exempts {
@@ -188,6 +190,9 @@ func TestRulesTable(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s %s", r.ID, r.Severity, kind, exempts))
 		if !strings.HasSuffix(r.Remedy, ".") || strings.Contains(r.Remedy, "\n") || r.Controls == nil {
 			t.Errorf("%s: remedy %q, controls %v", r.ID, r.Remedy, r.Controls)
+		}
+		if when, what := r.When(thresholds), r.What(audit.Finding{}); !strings.HasSuffix(when, ".") || what == "" || strings.HasSuffix(what, ".") {
+			t.Errorf("%s: when %q, what %q", r.ID, when, what)
 		}
 		if same, ok := audit.RuleOf(r.ID); !ok || same.ID != r.ID {
 			t.Errorf("RuleOf(%s) gives %s, %v", r.ID, same.ID, ok)
@@ -199,6 +204,62 @@ func TestRulesTable(t *testing.T) {
 	if _, ok := audit.RuleOf("overdue-ish"); ok {
 		t.Error("RuleOf finds a rule that is none")
 	}
+}
+
+// TestRemedies: one key, one way. An unused key is not rotated, and neither is one of
+// a user whose key is public.
+func TestRemedies(t *testing.T) {
+	public := func(u audit.UserFacts) audit.UserFacts {
+		u.AttachedPolicies = []string{"arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"}
+		return u
+	}
+	for name, test := range map[string]struct {
+		user audit.UserFacts
+		rule audit.RuleID
+		want string
+	}{
+		"overdue":             {of(fact{iamkeys.Active, 91 * day, 0}), audit.Overdue, "Rotate the key."},
+		"aging":               {of(fact{iamkeys.Active, 80 * day, 0}), audit.Aging, "Plan the key's rotation."},
+		"overdue and unused":  {of(fact{iamkeys.Active, 91 * day, 45 * day}), audit.Overdue, "It is unused: deactivate it by hand, or leave it to be retired."},
+		"aging and unused":    {of(fact{iamkeys.Active, 80 * day, never}), audit.Aging, "It is unused: deactivate it by hand, or leave it to be retired."},
+		"overdue, unread use": {of(fact{iamkeys.Active, 91 * day, unknown}), audit.Overdue, "Rotate the key."},
+		"overdue and exposed": {public(of(fact{iamkeys.Active, 91 * day, 0})), audit.Overdue, "A key of this user is public: do what the finding exposed says, first."},
+		"unused and exposed":  {public(of(fact{iamkeys.Active, 91 * day, never})), audit.Aging, ""},
+	} {
+		got := ""
+		for _, f := range judge(test.user, asOf).Findings {
+			if f.Rule == test.rule {
+				got = f.Remedy
+			}
+			if f.Rule != audit.Overdue && f.Rule != audit.Aging && strings.Contains(strings.ToLower(f.Remedy), "rotate the") {
+				t.Errorf("%s: %s says %q", name, f.Rule, f.Remedy)
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestOrder: of findings of one severity, who may do most comes first, then the oldest key.
+func TestOrder(t *testing.T) {
+	user := func(name string, read bool, age time.Duration, policies ...string) audit.UserFacts {
+		u := of(fact{iamkeys.Active, age, 0})
+		u.UserName, u.ARN, u.PoliciesRead = name, "arn:aws:iam::123456789012:user/"+name, read
+		for _, p := range policies {
+			u.GroupPolicies = append(u.GroupPolicies, "arn:aws:iam::aws:policy/"+p)
+		}
+		return u
+	}
+	r := audit.Judge(audit.Inventory{Account: "123456789012", Users: []audit.UserFacts{
+		user("a", true, 100*day), user("b", true, 200*day), user("c", false, 100*day), user("d", true, 100*day, "PowerUserAccess"),
+		user("e", true, 100*day, "AdministratorAccess"), user("f", true, 300*day, "IAMFullAccess", "PowerUserAccess"), user("g", true, 80*day, "AdministratorAccess"),
+	}}, thresholds, "owner", asOf)
+	var got []string
+	for _, f := range r.Findings {
+		got = append(got, fmt.Sprintf("%s %s %s", f.Rule, f.UserName, f.Power))
+	}
+	equal(t, got, []string{"overdue f admin", "overdue e admin", "overdue d power", "overdue c unknown", "overdue b ", "overdue a ", "aging g admin"})
 }
 
 // TestCoverage: complete means that nothing was left out.
@@ -244,16 +305,16 @@ func TestFinding(t *testing.T) {
 	}
 	const (
 		who   = `"account":"123456789012","userName":"ci-deploy","userArn":"arn:aws:iam::123456789012:user/ci-deploy"`
-		after = `"owner":"Team A","state":"open","firstSeen":null,"exemption":null,"remedy":"","controls":null}`
+		after = `"owner":"Team A","power":"unknown","state":"open","firstSeen":null,"exemption":null,"remedy":"","controls":null}`
 		one   = `"accessKeyId":"AKIAIOSFODNN7EXAMPLE","status":"Active","createDate":"2026-08-14T10:00:00Z","ageDays":100,"lastUsedDate":"2026-10-03T10:00:00Z","neverUsed":false,"idleDays":50,"serviceName":"s3","region":null,`
 		two   = `"accessKeyId":null,"status":"Active","createDate":"2026-08-20T09:00:00Z","ageDays":95,"lastUsedDate":null,"neverUsed":true,"idleDays":95,"serviceName":null,"region":null,`
 		three = `"accessKeyId":null,"status":"Active","createDate":"2026-08-24T09:00:00Z","ageDays":91,"lastUsedDate":null,"neverUsed":null,"idleDays":null,"serviceName":null,"region":null,`
 		none  = `"accessKeyId":null,"status":null,"createDate":null,"ageDays":null,"lastUsedDate":null,"neverUsed":null,"idleDays":null,"serviceName":null,"region":null,`
 	)
 	want := []string{
-		`{"rule":"extra-keys","severity":"high",` + who + "," + none + after,
 		`{"rule":"unused","severity":"high",` + who + "," + one + after,
 		`{"rule":"unused","severity":"high",` + who + "," + two + after,
+		`{"rule":"extra-keys","severity":"high",` + who + "," + none + after,
 		`{"rule":"overdue","severity":"medium",` + who + "," + one + after,
 		`{"rule":"overdue","severity":"medium",` + who + "," + two + after,
 		`{"rule":"overdue","severity":"medium",` + who + "," + three + after,

@@ -53,6 +53,7 @@ type Account struct {
 	now     time.Time
 	serial  int
 	users   map[string]*user
+	groups  map[string][]string // name → ARNs of the policies attached to it
 	secrets map[string]*secret
 	uses    map[string]*timeline[iamkeys.LastUsed]
 	holders map[string]string   // access key ID → name of the user it was made for
@@ -71,7 +72,8 @@ type Account struct {
 
 type user struct {
 	iamkeys.User
-	keys timeline[[]iamkeys.AccessKey]
+	groups []string
+	keys   timeline[[]iamkeys.AccessKey]
 }
 
 type secret struct {

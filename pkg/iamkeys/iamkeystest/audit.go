@@ -191,18 +191,43 @@ func (a *Account) credentialReport(when time.Time) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// GetAccountAuthorizationDetails implements the port; each page of 1,000 is a call.
+// AttachToGroup attaches managed policies to a group, and makes it if need be.
+func (a *Account) AttachToGroup(group string, policyARNs ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.groups == nil {
+		a.groups = map[string][]string{}
+	}
+	a.groups[group] = append(a.groups[group], policyARNs...)
+}
+
+// Join puts the user into the group, which need not be there: IAM's answer may be of a
+// moment before the group was made.
+func (a *Account) Join(userName, group string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.users[userName].groups = append(a.users[userName].groups, group)
+}
+
+// GetAccountAuthorizationDetails implements the port; each page of 1,000 users and
+// groups, the users first, is a call.
 func (p *Process) GetAccountAuthorizationDetails(ctx context.Context) (users []iamkeys.User, err error) {
 	const page = 1000
+	seen := 0
 	for more := true; more; {
 		err := p.call(ctx, "iam:GetAccountAuthorizationDetails", func() error {
 			names := slices.Sorted(maps.Keys(p.users))
-			from := len(users)
-			names = names[min(from, len(names)):]
-			more = len(names) > page
+			more = len(names)+len(p.groups)-seen > page
+			names = names[min(seen, len(names)):]
+			seen += page
 			for _, name := range names[:min(page, len(names))] {
 				u := p.users[name].User
-				u.Tags, u.AttachedPolicies = slices.Clone(u.Tags), slices.Clone(u.AttachedPolicies)
+				u.Tags, u.AttachedPolicies, u.PoliciesRead = slices.Clone(u.Tags), slices.Clone(u.AttachedPolicies), true
+				for _, group := range p.users[name].groups {
+					attached, ok := p.groups[group]
+					u.PoliciesRead = u.PoliciesRead && ok
+					u.GroupPolicies = append(u.GroupPolicies, attached...)
+				}
 				users = append(users, u)
 			}
 			return nil

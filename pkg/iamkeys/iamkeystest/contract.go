@@ -218,8 +218,8 @@ func TestInventoryIAM(t *testing.T, h Harness, iam audit.InventoryIAM) {
 		found := 0
 		for _, u := range users {
 			want := map[string][]iamkeys.Tag{alice: tags, bob: nil}
-			if u.ARN == "" || u.CreateDate.IsZero() {
-				t.Errorf("user %+v lacks ARN or create date", u)
+			if u.ARN == "" || u.CreateDate.IsZero() || !u.PoliciesRead {
+				t.Errorf("user %+v lacks ARN, create date or policies", u)
 			}
 			if w, ok := want[u.UserName]; ok {
 				found++

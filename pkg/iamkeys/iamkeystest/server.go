@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -386,18 +387,26 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		page, more := s.page(q, len(users))
-		members := node("UserDetailList")
-		for _, u := range users[page.from:page.to] {
-			member := userNode("member", u)
-			policies := node("AttachedManagedPolicies")
-			for _, arn := range u.AttachedPolicies {
-				policies.add(node("member", leaf("PolicyName", arn[strings.LastIndex(arn, "/")+1:]), leaf("PolicyArn", arn)))
+		s.Account.mu.Lock()
+		defer s.Account.mu.Unlock()
+		names := slices.Sorted(maps.Keys(s.groups))
+		page, more := s.page(q, len(users)+len(names))
+		members, groups := node("UserDetailList"), node("GroupDetailList")
+		for i := page.from; i < page.to; i++ {
+			if i >= len(users) {
+				name := names[i-len(users)]
+				groups.add(node("member", leaf("GroupName", name), attached(s.groups[name])))
+				continue
 			}
-			member.add(policies)
+			member, in := userNode("member", users[i]), node("GroupList")
+			for _, name := range s.users[users[i].UserName].groups {
+				in.add(leaf("member", name))
+			}
+			member.add(attached(users[i].AttachedPolicies))
+			member.add(in)
 			members.add(member)
 		}
-		return q.result(append(more, members)...)
+		return q.result(append(more, members, groups)...)
 	case "iam:GetAccountSummary":
 		rootKey, err := s.GetAccountSummary(ctx)
 		if err != nil {
@@ -676,6 +685,14 @@ func userNode(name string, u iamkeys.User) *element {
 		path += strings.TrimSuffix(after, u.UserName)
 	}
 	return node(name, leaf("Path", path), leaf("UserName", u.UserName), leaf("Arn", u.ARN), leaf("CreateDate", stamp(u.CreateDate)), tags)
+}
+
+func attached(arns []string) *element {
+	policies := node("AttachedManagedPolicies")
+	for _, arn := range arns {
+		policies.add(node("member", leaf("PolicyName", arn[strings.LastIndex(arn, "/")+1:]), leaf("PolicyArn", arn)))
+	}
+	return policies
 }
 
 func orNA(s string) string {

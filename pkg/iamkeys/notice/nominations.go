@@ -80,7 +80,7 @@ func nomination(of way, count int, nominated []string, heading string, reasons, 
 			}
 		}
 		if !c.Complete {
-			written = append(written, "", fmt.Sprintf("INCOMPLETE: %d of %d users could not be examined; %s.", c.Users-c.UsersExamined, c.Users, more))
+			written = append(written, "", Wrap("", "", Coverage(c)+" "+Capital(more)+"."))
 		}
 		return written
 	}}

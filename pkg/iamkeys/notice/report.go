@@ -29,7 +29,7 @@ func Report(text func(r audit.Report, where string, limit int) []byte) func(r au
 			cut.Omitted = &omitted
 			content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
 			return iamkeys.Message{
-				Subject: subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, headline(r.Summary))),
+				Subject: subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, Headline(r.Summary))),
 				Text:    string(text(r, where, min(max(most, 1), mailLimit))),
 				JSON:    content,
 				Attributes: []iamkeys.Attribute{
@@ -51,25 +51,40 @@ func head(findings []audit.Finding, most int) []audit.Finding {
 	return findings[:min(most, len(findings))]
 }
 
-// headline says in a few words what the report comes to, first what is missing in it.
-func headline(s audit.Summary) string {
+// Headline says in a few words what the report comes to, first what is missing in it.
+func Headline(s audit.Summary) string {
 	var said []string
 	if c := s.Coverage; !c.Complete {
 		missing := "the root user"
 		if n := c.Users - c.UsersExamined; n > 0 {
-			missing = fmt.Sprintf("%d of %d users", n, c.Users)
+			missing = fmt.Sprintf("%s of %s", Count(n), Several(c.Users, "user"))
+		} else if n := c.Keys - c.KeysExamined; n > 0 {
+			missing = fmt.Sprintf("%s of %s", Count(n), Several(c.Keys, "access key"))
 		}
 		said = append(said, "INCOMPLETE, without "+missing)
 	}
 	switch n := s.New + s.Open; {
-	case n == 1:
-		said = append(said, fmt.Sprintf("1 finding (%d new, %d critical, %d high)", s.New, s.Severities.Critical, s.Severities.High))
-	case n > 1:
-		said = append(said, fmt.Sprintf("%d findings (%d new, %d critical, %d high)", n, s.New, s.Severities.Critical, s.Severities.High))
+	case n > 0:
+		said = append(said, fmt.Sprintf("%s (%s new, %s critical, %s high)", Several(n, "finding"), Count(s.New), Count(s.Severities.Critical), Count(s.Severities.High)))
 	case s.Coverage.Users == 0:
 		said = append(said, "no users")
 	case s.Coverage.Complete:
 		said = append(said, "no findings")
 	}
 	return strings.Join(said, "; ")
+}
+
+// Coverage says what was examined and what was not.
+func Coverage(c audit.Coverage) string {
+	if c.Complete {
+		if c.Users == 0 {
+			return "The account has no IAM users; the root user was examined."
+		}
+		return fmt.Sprintf("Complete: %s, %s, and the root user.", Several(c.Users, "user"), Several(c.Keys, "access key"))
+	}
+	if c.UsersExamined == c.Users && c.KeysExamined == c.Keys {
+		return fmt.Sprintf("Incomplete: the root user was not examined; %s and %s were.", Several(c.Users, "user"), Several(c.Keys, "access key"))
+	}
+	return fmt.Sprintf("Incomplete: %s of %s and %s of %s known were not examined.",
+		Count(c.Users-c.UsersExamined), Several(c.Users, "user"), Count(c.Keys-c.KeysExamined), Several(c.Keys, "access key"))
 }

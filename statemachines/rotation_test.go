@@ -301,12 +301,12 @@ func TestRotation(t *testing.T) {
 		"create dies and is repeated": {
 			script: script{answers: map[string][]string{"create": {"States.Timeout", "InProgress"}}},
 			told:   "ready off done",
-			passed: hour + day + 2*240*time.Second,
+			passed: hour + day + 2*340*time.Second,
 		},
 		"create dies too often": {
 			script: script{answers: map[string][]string{"create": repeat(4, "States.Timeout")}},
 			told:   "failed-States.Timeout",
-			want:   "States.Timeout", passed: 3 * 240 * time.Second,
+			want:   "States.Timeout", passed: 3 * 340 * time.Second,
 		},
 		"throttled": {
 			script: script{answers: map[string][]string{"create": {"Throttled", "Lambda.TooManyRequestsException"}, "deactivate": {"Lambda.ServiceException"}}},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -206,13 +207,15 @@ func (i *IAM) DeleteAccessKey(ctx context.Context, userName, accessKeyID string)
 }
 
 // CreateAccessKey implements the port, in exactly one attempt.
-func (i *IAM) CreateAccessKey(ctx context.Context, userName string) (iamkeys.Credentials, error) {
+func (i *IAM) CreateAccessKey(ctx context.Context, userName, nonce string) (iamkeys.Credentials, error) {
 	const action = "iam:CreateAccessKey"
 	if err := named(userName); err != nil {
 		return iamkeys.Credentials{}, err
 	}
 	resource := "user " + userName
-	out, err := i.client.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: &userName}, once)
+	out, err := i.client.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: &userName}, once, func(o *iam.Options) {
+		o.APIOptions = append(o.APIOptions, awsmiddleware.AddUserAgentKeyValue("iamkeys", nonce))
+	})
 	if err != nil {
 		return iamkeys.Credentials{}, awserr.From(err, action, resource)
 	}

@@ -129,7 +129,7 @@ var calls = map[string]func(context.Context, *awsiam.IAM, string) error{
 		return err
 	},
 	"iam:CreateAccessKey": func(ctx context.Context, i *awsiam.IAM, _ string) error {
-		_, err := i.CreateAccessKey(ctx, "alice")
+		_, err := i.CreateAccessKey(ctx, "alice", "0a1b2c")
 		return err
 	},
 }
@@ -397,7 +397,7 @@ func TestEmptyUserName(t *testing.T) {
 	i, ctx := awsiam.New(config(server.URL)), t.Context()
 	_, listed := i.ListAccessKeys(ctx, "")
 	_, user := i.GetUser(ctx, "")
-	_, made := i.CreateAccessKey(ctx, "")
+	_, made := i.CreateAccessKey(ctx, "", "0a1b2c")
 	for name, err := range map[string]error{
 		"ListAccessKeys": listed, "GetUser": user, "CreateAccessKey": made,
 		"UpdateAccessKey": i.UpdateAccessKey(ctx, "", "AKIAIOSFODNN7EXAMPLE", iamkeys.Inactive), "DeleteAccessKey": i.DeleteAccessKey(ctx, "", "AKIAIOSFODNN7EXAMPLE"),
@@ -417,7 +417,7 @@ func TestLostAnswer(t *testing.T) {
 	account.AddUser("alice")
 	server := account.Serve(t)
 	server.Fault = func(int, string) iamkeystest.Fault { return iamkeystest.Lost }
-	_, err := awsiam.New(config(server.URL)).CreateAccessKey(t.Context(), "alice")
+	_, err := awsiam.New(config(server.URL)).CreateAccessKey(t.Context(), "alice", "0a1b2c")
 	if e, ok := errors.AsType[*iamkeys.Error](err); !ok || !e.OutcomeUnknown || len(account.Keys("alice")) != 1 {
 		t.Errorf("got %v and the keys %v, want an outcome unknown and one key", err, account.Keys("alice"))
 	}

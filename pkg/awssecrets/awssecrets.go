@@ -58,7 +58,7 @@ func (s *SecretsManager) DescribeSecret(ctx context.Context, secretID string) (i
 	}
 	return iamkeys.SecretDescription{
 		ARN: *out.ARN, Name: aws.ToString(out.Name), Deleted: out.DeletedDate != nil,
-		LastChanged: aws.ToTime(out.LastChangedDate), Versions: out.VersionIdsToStages,
+		PrimaryRegion: aws.ToString(out.PrimaryRegion), Versions: out.VersionIdsToStages,
 	}, nil
 }
 
@@ -82,23 +82,26 @@ func (s *SecretsManager) CreateSecret(ctx context.Context, name string) (arn, ve
 	return *out.ARN, aws.ToString(out.VersionId), nil
 }
 
-// putWithin bounds an attempt to put a value: the caller must hear in time to
-// try again, or to undo.
-const putWithin = 8 * time.Second
+// writeWithin bounds an attempt to put a value or a label: the caller must hear in
+// time to try again, or to undo.
+const writeWithin = 8 * time.Second
 
-// PutSecretValue implements the port, in one attempt: an answer to the last of
-// several would not tell whether an earlier one, whose answer was lost, took effect.
+// once lets a write be attempted once: an answer to the last of several attempts would
+// not tell whether an earlier one, whose answer was lost, took effect.
+func once(o *secretsmanager.Options) { o.Retryer = aws.NopRetryer{} }
+
+// PutSecretValue implements the port, in one attempt.
 func (s *SecretsManager) PutSecretValue(ctx context.Context, secretID string, version iamkeys.SecretVersion) error {
 	value, err := secretString(version.Credentials)
 	if err != nil {
 		return fmt.Errorf("writing version %s of secret %s: %w", version.ID, secretID, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, putWithin)
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
 	_, err = s.client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{
 		SecretId: &secretID, ClientRequestToken: &version.ID, VersionStages: version.Stages, SecretString: &value,
-	}, func(o *secretsmanager.Options) { o.Retryer = aws.NopRetryer{} })
-	return awserr.From(err, "secretsmanager:PutSecretValue", "secret "+secretID)
+	}, once)
+	return refusal(err, "secretsmanager:PutSecretValue", secretID)
 }
 
 // intentValue is the value of an intent. It is the same each time, so that a
@@ -122,15 +125,32 @@ func secretString(c *iamkeys.Credentials) (string, error) {
 	return string(value), err
 }
 
-// UpdateSecretVersionStage implements the port.
-func (s *SecretsManager) UpdateSecretVersionStage(ctx context.Context, secretID, label, versionID string) error {
-	_, err := s.client.UpdateSecretVersionStage(ctx, &secretsmanager.UpdateSecretVersionStageInput{
-		SecretId: &secretID, VersionStage: &label, RemoveFromVersionId: &versionID,
-	})
-	if is(err, "InvalidParameterException") { // so it answers for a label that is not on that version; there is no other such parameter
-		return nil
+// UpdateSecretVersionStage implements the port, in one attempt.
+func (s *SecretsManager) UpdateSecretVersionStage(ctx context.Context, secretID, label, moveTo, removeFrom string) error {
+	const action = "secretsmanager:UpdateSecretVersionStage"
+	in := &secretsmanager.UpdateSecretVersionStageInput{SecretId: &secretID, VersionStage: &label}
+	if moveTo != "" {
+		in.MoveToVersionId = &moveTo
 	}
-	return awserr.From(err, "secretsmanager:UpdateSecretVersionStage", "secret "+secretID)
+	if removeFrom != "" {
+		in.RemoveFromVersionId = &removeFrom
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	_, err := s.client.UpdateSecretVersionStage(ctx, in, once)
+	if is(err, "InvalidParameterException") { // so it answers for a label that stands elsewhere; there is no other such parameter
+		return iamkeys.Failed(iamkeys.InProgress, err, "The staging label %s of secret %s does not stand where it was read. Try again later.", label, secretID)
+	}
+	return refusal(err, action, secretID)
+}
+
+// refusal gives err as [awserr.From] does, but for the quota of labels, which is no
+// throttling as its code says elsewhere.
+func refusal(err error, action, secretID string) error {
+	if is(err, "LimitExceededException") {
+		return iamkeys.Failed(iamkeys.SecretUnavailable, err, "%s for secret %s exceeds a quota of Secrets Manager; a secret has 20 staging labels at most. Take off those that nobody needs, then try again.", action, secretID)
+	}
+	return awserr.From(err, action, "secret "+secretID)
 }
 
 // is reports whether Secrets Manager refused with that code.

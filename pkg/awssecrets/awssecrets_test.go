@@ -61,11 +61,11 @@ func TestContractOnMoto(t *testing.T) {
 
 const secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY<&>EXAMPLEKEY"
 
-var delivery = iamkeys.SecretVersion{ID: iamkeys.VersionID("alice", "AKIAIOSFODNN7EXAMPLE"), Credentials: &iamkeys.Credentials{
+var delivery = iamkeys.SecretVersion{ID: iamkeys.VersionID("alice", "AKIAIOSFODNN7EXAMPLE"), Stages: []string{"AWSCURRENT"}, Credentials: &iamkeys.Credentials{
 	UserName: "alice", AccessKeyID: "AKIAIOSFODNN7EXAMPLE", CreateDate: iamkeystest.Epoch, Secret: iamkeys.NewSecret(secret),
 }}
 
-var intent = iamkeys.SecretVersion{ID: "iamkeys-intent-01234567-1764000000-0a1b2c-none", Stages: []string{"iamkeys-intent-0a1b2c"}}
+var intent = iamkeys.SecretVersion{ID: "iamkeys-intent-01234567-1764000000-0a1b2c-none", Stages: []string{"iamkeys-intent"}}
 
 // Consumers read the value: its form is a promise to them.
 func TestSecretString(t *testing.T) {
@@ -96,8 +96,8 @@ func TestSecretString(t *testing.T) {
 	}
 }
 
-// A put is attempted once, and tells whether it may have taken effect; other
-// calls are repeated, within bounds.
+// What puts a value or a label is attempted once, and tells whether it may have taken
+// effect; other calls are repeated, within bounds.
 func TestTrouble(t *testing.T) {
 	calls := map[string]func(context.Context, *awssecrets.SecretsManager) error{
 		"secretsmanager:DescribeSecret": func(ctx context.Context, s *awssecrets.SecretsManager) error {
@@ -112,7 +112,7 @@ func TestTrouble(t *testing.T) {
 			return s.PutSecretValue(ctx, "there", delivery)
 		},
 		"secretsmanager:UpdateSecretVersionStage": func(ctx context.Context, s *awssecrets.SecretsManager) error {
-			return s.UpdateSecretVersionStage(ctx, "there", "AWSPREVIOUS", "somebody-elses-0000000000000000000")
+			return s.UpdateSecretVersionStage(ctx, "there", "iamkeys-lock", "somebody-elses-0000000000000000000", "")
 		},
 	}
 	for action, call := range calls {
@@ -129,7 +129,7 @@ func TestTrouble(t *testing.T) {
 					took := trouble == iamkeystest.FaultAfter || trouble == iamkeystest.HangUp || trouble == iamkeystest.Cut
 					again := took && len(server.Requests) > 1 // and the first one's effect makes the next a success
 					switch {
-					case err == nil && again && (action == "secretsmanager:CreateSecret" || action == "secretsmanager:UpdateSecretVersionStage"):
+					case err == nil && again && action == "secretsmanager:CreateSecret":
 					case !ok:
 						t.Fatalf("got %v, want an *iamkeys.Error", err)
 					case trouble == iamkeystest.Throttling && (got.Code != iamkeys.Throttled || got.OutcomeUnknown):
@@ -138,7 +138,8 @@ func TestTrouble(t *testing.T) {
 						t.Errorf("got %v for certain, want an outcome unknown", got)
 					}
 					n := len(server.Requests)
-					if action == "secretsmanager:PutSecretValue" && n != 1 || n > 4 || n == 1 && trouble == iamkeystest.Throttling && action != "secretsmanager:PutSecretValue" {
+					once := action == "secretsmanager:PutSecretValue" || action == "secretsmanager:UpdateSecretVersionStage"
+					if once && n != 1 || n > 4 || n == 1 && trouble == iamkeystest.Throttling && !once {
 						t.Errorf("there were %d attempts", n)
 					}
 					if delivered := account.Held("there") == delivery.Credentials.AccessKeyID; delivered != (took && action == "secretsmanager:PutSecretValue") {
@@ -153,16 +154,18 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// A put that gets no answer ends in time to be repeated or undone.
-func TestPutSecretValueEndsInTime(t *testing.T) {
+// A write that gets no answer ends in time to be repeated or undone.
+func TestWritesEndInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silence := roundTrip(func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})
-		err := awssecrets.New(within(silence), "").PutSecretValue(t.Context(), "there", delivery)
-		if e, ok := errors.AsType[*iamkeys.Error](err); !ok || !e.OutcomeUnknown || t.Context().Err() != nil {
-			t.Errorf("got %v, want an outcome unknown before the caller's time is over", err)
+		secrets, ctx := awssecrets.New(within(silence), ""), t.Context()
+		for _, err := range []error{secrets.PutSecretValue(ctx, "there", delivery), secrets.UpdateSecretVersionStage(ctx, "there", "iamkeys-lock", intent.ID, "")} {
+			if e, ok := errors.AsType[*iamkeys.Error](err); !ok || !e.OutcomeUnknown || ctx.Err() != nil {
+				t.Errorf("got %v, want an outcome unknown before the caller's time is over", err)
+			}
 		}
 	})
 }

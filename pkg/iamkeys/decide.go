@@ -1,80 +1,145 @@
 package iamkeys
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
 
-// CreateTimeout is the create function's timeout. An intent is live while it may
-// still be at work: while younger than this and liveMargin.
-const CreateTimeout = 180 * time.Second
-
-const (
-	liveMargin = 30 * time.Second // clocks, and the time until a function that ran out of it is gone
-	clockSkew  = 2 * time.Second  // between our clock and IAM's create dates
-	window     = 20 * time.Second // from the intent, in which its CreateAccessKey can have made a key
-	listLag    = 60 * time.Second // how long a key that was just delivered may be missing in a list
-)
-
-// dead reports whether the create that left the intent cannot be at work any more.
-func (in intent) dead(now time.Time) bool {
-	return !now.Before(in.time.Add(CreateTimeout + liveMargin))
-}
-
-// covers reports whether a key of that create date can be the intent's.
-func (in intent) covers(created time.Time) bool {
-	return !created.Before(in.time.Add(-clockSkew)) && !created.After(in.time.Add(window))
-}
-
-// lived reports whether the create date falls into the time in which the intent was live.
-func (in intent) lived(created time.Time) bool {
-	return !created.Before(in.time.Add(-clockSkew)) && created.Before(in.time.Add(CreateTimeout+liveMargin))
-}
-
-// A situation is everything that create decides on, read before anything is changed.
+// A situation is everything that create decides on, in words: [readSituation] reads
+// it before anything is changed, and alone looks at clocks and labels.
 type situation struct {
-	now       time.Time
 	userName  string
-	keys      []AccessKey       // oldest first, statuses all known
-	secretID  string            // as asked for, for messages
-	secret    SecretDescription // zero when there is none yet
-	lastUsed  map[string]LastUsed
+	secretID  string // as asked for, for messages
 	replaces  string
 	overwrite bool
+	now       time.Time         // for messages
+	keys      []AccessKey       // oldest first, statuses all known
+	secret    SecretDescription // zero when there is none yet
+
+	holds    content // what the secret's current version is
+	holdsKey string  // where it holds a key of this user
+	where    place   // of holdsKey
+
+	lock     holder
+	lockOf   intent // whose lock it is; zero when it is free, or of nobody that we know
+	recorded place  // of the key that a dead lock of this user has on record
+	made     string // that key
+	suspects []AccessKey
 }
 
-// suspects gives the keys that a dead create may have left behind: those made
-// while its intent was live that no version of the secret holds. The key that
-// existed before is none.
-func (s situation) suspects(in intent) []AccessKey {
+// content is what the secret's current version is.
+type content int
+
+const (
+	nothing  content = iota // no secret, no version, or an intent
+	ours                    // a key of this user
+	anothers                // of another user
+	foreign                 // a value that iamkeys did not write
+	deleted                 // the secret is scheduled for deletion
+	mirrored                // it is a replica, which cannot be written
+	notThere                // it is named by an ARN, and does not exist
+)
+
+// place is where a key is that the secret speaks of.
+type place int
+
+const (
+	gone      place = iota // IAM does not know it (any more)
+	listed                 // the user's list shows it
+	suspect                // listed, and a dead create may have made it: see [suspects]
+	known                  // IAM knows it as this user's, although the list does not show it
+	elsewhere              // IAM knows it as another user's
+)
+
+// holder is who has the secret's lock.
+type holder int
+
+const (
+	free   holder = iota
+	live          // a create that may be at work, whoever's
+	dead          // a create of this user that cannot be at work any more
+	others        // a dead create of another user, or nobody that we know
+)
+
+// suspects gives the keys that the dead create of the intent may have made: those of
+// the user that are not known to be delivered here, nor the one that existed before,
+// nor younger than any that it can have made.
+func suspects(in intent, userName string, keys []AccessKey, secret SecretDescription) []AccessKey {
 	var found []AccessKey
-	for _, k := range s.keys {
-		if in.of(s.userName) && in.dead(s.now) && in.lived(k.CreateDate) && k.AccessKeyID != in.existed && !s.secret.holds(s.userName, k.AccessKeyID) {
+	for _, k := range keys {
+		if k.AccessKeyID != in.existed && !secret.holds(userName, k.AccessKeyID) && !k.CreateDate.After(in.time.Add(suspectWithin)) {
 			found = append(found, k)
 		}
 	}
 	return found
 }
 
-// left gives the key that the dead intent's create provably made and did not
-// deliver: the only suspect in its window, used by nobody but the probe. Last use
-// can only veto, and so can a secret that others have written to since: their
-// second value takes the last label off a version that held the key for a while.
-func (s situation) left(in intent) (key AccessKey, ok bool) {
-	made := slices.DeleteFunc(s.suspects(in), func(k AccessKey) bool { return !in.covers(k.CreateDate) })
-	if len(made) != 1 || made[0].AccessKeyID == s.replaces {
-		return key, false
-	}
-	used, read := s.lastUsed[made[0].AccessKeyID]
-	overwritten := foreign(s.secret.labelled(currentStage)) && foreign(s.secret.labelled(previousStage)) && s.secret.LastChanged.After(in.time.Add(window))
-	return made[0], read && unused(made[0], used) && !overwritten
+// A verdict is what a situation asks for.
+type verdict int
+
+const (
+	refused  verdict = iota // by decision.err; nothing is touched
+	takeOver                // delete decision.key, which a dead create has on record, and decide again
+	reuse                   // decision.key is delivered already
+	makeKey
+)
+
+type decision struct {
+	verdict verdict
+	err     error
+	key     AccessKey
 }
 
-// unused reports whether nobody has used the key but create's own probe.
-func unused(k AccessKey, used LastUsed) bool {
-	return used.Never() || used.ServiceName == probeService && duringProbe(k, used)
+// decide says what create does. It is a pure function: of its rows, in this order,
+// the first match wins.
+func decide(s situation) decision {
+	no := func(code Code, format string, args ...any) decision {
+		return decision{err: Refuse(code, format, args...)}
+	}
+	key, _ := find(s.keys, s.holdsKey)
+	old, hasOld := find(s.keys, s.replaces)
+	switch made, _ := find(s.keys, s.made); {
+	case s.holds == deleted:
+		return no(SecretUnavailable, "Secret %s is scheduled for deletion, so no key was made for user %s. Restore it, or name another secretId.", s.secretID, s.userName)
+	case s.holds == mirrored:
+		return no(SecretUnavailable, "Secret %s is a replica of the one in %s and cannot be written, so no key was made for user %s. Run iamkeys in %s, or name another secretId.", s.secretID, s.secret.replica(), s.userName, s.secret.replica())
+	case s.holds == notThere:
+		return no(SecretUnavailable, "Secret %s does not exist, so no key was made for user %s. Make it, or name a secret by its name: iamkeys makes that one.", s.secretID, s.userName)
+
+	case s.lock == live:
+		return no(InProgress, "Another create on secret %s began at %s and may be at work until %s, so no key was made for user %s. Try again then.", s.secretID, stamp(s.lockOf.time), stamp(s.lockOf.dies()), s.userName)
+	case s.holds == ours && s.where == known:
+		return no(InProgress, "Secret %s holds access key %s, which user %s does not list (yet). Try again in a minute.", s.secretID, s.holdsKey, s.userName)
+
+	case s.lock == dead && s.recorded == suspect:
+		return decision{verdict: takeOver, key: made}
+	case s.lock == dead && (s.recorded == known || s.recorded == elsewhere):
+		return decision{err: s.orphaned("access key %s, which IAM knows, although user %s does not list it (renamed?)", s.made, s.userName)}
+	case s.lock == dead && len(s.suspects) > 0:
+		return decision{err: s.orphaned("one of these or another: %s", describe(s.suspects))}
+
+	case s.holds == ours && s.where == listed && key.Status == Active && (!hasOld || old.CreateDate.Before(key.CreateDate)):
+		return decision{verdict: reuse, key: key}
+	case s.replaces != "" && !hasOld:
+		return no(NoSuchEntity, "User %s has no access key %s to replace. Its keys: %s.", s.userName, s.replaces, describe(s.keys))
+	case len(s.keys) >= 2:
+		return no(LimitExceeded, "User %s has two access keys or more, which is all IAM allows: %s. Deactivate and delete one that nobody uses.", s.userName, s.aged(s.keys))
+
+	case s.lock == others && s.lockOf == intent{}:
+		return no(SecretInUse, "The label %s of secret %s stands on a version that no create has left, so no key was made for user %s. Take it off: %s", lockStage, s.secretID, s.userName, unlocking(s.secret.ARN, s.secret.labelled(lockStage)))
+	case s.lock == others:
+		return no(SecretInUse, "A create for another user than %s has died on secret %s and holds its lock. Run create for that user, or name another secretId. Only if that user is gone, settle it, but delete no key that a version here is named for. %s",
+			s.userName, s.secretID, settling(s.secret.ARN, s.lockOf))
+	case s.holds == anothers:
+		return no(SecretInUse, "Secret %s holds another user's access key, not one of %s. Name another secretId.", s.secretID, s.userName)
+	case s.holds == ours && s.where == elsewhere:
+		return no(SecretInUse, "Secret %s holds access key %s, which is another user's by now, not one of %s. Name another secretId.", s.secretID, s.holdsKey, s.userName)
+	case s.holds == foreign && !s.overwrite:
+		return no(SecretInUse, "Secret %s holds a value that iamkeys did not write; its readers may not know the new format, so no key was made for user %s. Pass overwrite true, or name another secretId.", s.secretID, s.userName)
+	}
+	return decision{verdict: makeKey}
 }
 
 // aged names keys with status and age, for messages.
@@ -86,136 +151,27 @@ func (s situation) aged(keys []AccessKey) string {
 	return strings.Join(names, ", ")
 }
 
-// A verdict is what a situation asks for.
-type verdict int
-
-const (
-	refused  verdict = iota // by decision.err; nothing is touched
-	takeOver                // delete decision.key, which the dead decision.intent made, and decide again
-	reuse                   // decision.key is delivered already
-	makeKey
-)
-
-type decision struct {
-	verdict verdict
-	err     error
-	key     AccessKey
-	intent  intent
+// orphaned is the refusal because of what the lock's create may have made.
+func (s situation) orphaned(made string, args ...any) error {
+	return orphaned(nil, s.userName, s.secretID, s.secret.ARN, s.lockOf, fmt.Sprintf(made, args...))
 }
 
-// decide says what create does. It is a pure function: of its rows, in this order,
-// the first match wins.
-func decide(s situation) decision {
-	no := func(code Code, format string, args ...any) decision {
-		return decision{err: Refuse(code, format, args...)}
-	}
-	if s.secret.Deleted {
-		return no(SecretUnavailable, "Secret %s is scheduled for deletion, so no key was made for user %s. Restore it, or name another secretId.", s.secretID, s.userName)
-	}
-	if s.secret.ARN == "" && strings.HasPrefix(s.secretID, "arn:") {
-		return no(SecretUnavailable, "Secret %s does not exist, so no key was made for user %s. Name it by its name, and it will be created.", s.secretID, s.userName)
-	}
-
-	intents := s.secret.intents()
-	for _, in := range intents {
-		if !in.of(s.userName) {
-			return no(SecretInUse, "A create for another user than %s has marked secret %s. Name another secretId.", s.userName, s.secretID)
-		}
-	}
-	current := s.secret.current()
-	holder, currentKey, delivered := parseDelivered(current)
-	ours := delivered && holder == userHash(s.userName, 16)
-	_, currentListed := find(s.keys, currentKey)
-	for _, in := range intents {
-		if !in.dead(s.now) {
-			return no(InProgress, "Another create for user %s on secret %s began at %s and may be at work until %s. Try again then.",
-				s.userName, s.secretID, in.time.UTC().Format(time.RFC3339), in.time.Add(CreateTimeout+liveMargin).UTC().Format(time.RFC3339))
-		}
-	}
-	if ours && !currentListed && s.now.Sub(s.secret.LastChanged) < listLag {
-		return no(InProgress, "Secret %s holds access key %s, which user %s does not list (yet). Try again in a minute.", s.secretID, currentKey, s.userName)
-	}
-
-	for _, in := range intents {
-		if key, ok := s.left(in); ok {
-			return decision{verdict: takeOver, key: key, intent: in}
-		}
-	}
-	for _, in := range intents {
-		if suspects := s.suspects(in); len(suspects) > 0 {
-			return no(OrphanedKey, "A create for user %s died after %s, and may have made one of: %s. Which one cannot be told, so nothing was touched. Deactivate and delete what nobody uses, or, if you know whose they all are, take the staging label %s off secret %s; then try again.",
-				s.userName, in.time.UTC().Format(time.RFC3339), describe(suspects), in.label(), s.secretID)
-		}
-	}
-
-	old, hasOld := find(s.keys, s.replaces)
-	key, _ := find(s.keys, currentKey)
-	live := ours && currentListed && key.Status == Active
-	if live && (!hasOld || old.CreateDate.Before(key.CreateDate)) {
-		return decision{verdict: reuse, key: key}
-	}
-	if s.replaces != "" && !hasOld {
-		return no(NoSuchEntity, "User %s has no access key %s to replace. Its keys: %s.", s.userName, s.replaces, describe(s.keys))
-	}
-	if len(s.keys) >= 2 {
-		return no(LimitExceeded, "User %s has two access keys or more, which is all IAM allows: %s. Deactivate and delete one that nobody uses.", s.userName, s.aged(s.keys))
-	}
-	switch {
-	case delivered && !ours:
-		return no(SecretInUse, "Secret %s holds another user's access key %s, not one of %s. Name another secretId.", s.secretID, currentKey, s.userName)
-	case live && currentKey != s.replaces:
-		return no(SecretInUse, "Secret %s holds access key %s of user %s, which is Active and not the one to replace. Replace that one, or name another secretId.", s.secretID, currentKey, s.userName)
-	case foreign(current) && !s.overwrite:
-		return no(SecretInUse, "Secret %s holds a value that iamkeys did not write; its readers may not know the new format. Pass overwrite true, or name another secretId.", s.secretID)
-	}
-	return decision{verdict: makeKey}
+func orphaned(cause error, userName, secretID, secretARN string, in intent, made string) error {
+	return Failed(OrphanedKey, cause, "A create for user %s on secret %s, begun at %s, died or got no answer, and may have made %s. Nothing was touched. %s", userName, secretID, stamp(in.time), made, settling(secretARN, in))
 }
 
-// nothingDelivered tells of a current version whether it is none or an intent: a
-// secret's first version becomes current whatever its label.
-func nothingDelivered(current string) bool {
-	_, isIntent := parseIntent(current)
-	return current == "" || isIntent
+// settling says, with the commands, how a person settles the intent that has the lock.
+func settling(secretARN string, in intent) string {
+	region := map[string]string{"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1", "aws-eusc": "eusc-de-east-1"}[strings.Split(secretARN+"::", ":")[1]] // where IAM's events are
+	return fmt.Sprintf("Ask CloudTrail what it made (an event comes up to 15 minutes late and stays 90 days): "+
+		`aws cloudtrail lookup-events --region %s --lookup-attributes AttributeKey=EventName,AttributeValue=CreateAccessKey --start-time %s --query "Events[?contains(CloudTrailEvent, 'iamkeys/%s')].CloudTrailEvent" --output text . `+
+		"Delete the key that this shows, named here or not (aws iam delete-access-key --user-name <its user> --access-key-id <its ID>), and then take the lock's label off: %s . When it shows nothing, take it off after %s.",
+		cmp.Or(region, "us-east-1"), stamp(in.time.Add(-clocksApart)), in.nonce, unlocking(secretARN, in.versionID()), stamp(in.time.Add(trailWithin)))
 }
 
-// foreign tells a version that iamkeys did not write.
-func foreign(version string) bool {
-	_, _, delivered := parseDelivered(version)
-	return !delivered && !nothingDelivered(version)
+// unlocking is the command that takes the lock's label off that version.
+func unlocking(secretARN, versionID string) string {
+	return fmt.Sprintf("aws secretsmanager update-secret-version-stage --secret-id %s --version-stage %s --remove-from-version-id %s", secretARN, lockStage, versionID)
 }
 
-// A standing is what a second look at the secret says of a create's intent.
-type standing int
-
-const (
-	lost      standing = iota // the secret is not as it was decided on, or an older create is at work
-	unseen                    // our intent does not show (yet)
-	contended                 // a younger intent shows: it may have looked before ours was there and go on, or it gives way
-	sole                      // ours is the only one
-)
-
-// look tells the standing of the mark's intent.
-func (m mark) look(now time.Time, secret SecretDescription) standing {
-	if secret.Deleted || !m.expects(secret.current()) {
-		return lost
-	}
-	result := sole
-	for _, other := range secret.intents() {
-		switch {
-		case other.nonce == m.intent.nonce || other.dead(now):
-		case other.compare(m.intent) < 0:
-			return lost
-		default:
-			result = contended
-		}
-	}
-	if !m.shows(secret) {
-		return unseen
-	}
-	return result
-}
-
-// shows reports whether the mark's intent is on the secret.
-func (m mark) shows(secret SecretDescription) bool {
-	return slices.Contains(secret.Versions[m.intent.versionID()], m.intent.label())
-}
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -27,9 +27,10 @@ type GetUser interface {
 }
 
 // CreateAccessKey makes a key, in one attempt: it has no idempotency token, so a
-// retry could make a second one.
+// retry could make a second one. The user agent says iamkeys/<nonce>, by which
+// CloudTrail tells who made it.
 type CreateAccessKey interface {
-	CreateAccessKey(ctx context.Context, userName string) (Credentials, error)
+	CreateAccessKey(ctx context.Context, userName, nonce string) (Credentials, error)
 }
 
 // UpdateAccessKey sets the status to Active or Inactive, in one attempt: a later one
@@ -79,15 +80,18 @@ type CreateSecret interface {
 	CreateSecret(ctx context.Context, name string) (arn, versionID string, err error)
 }
 
-// PutSecretValue puts the version. Putting the same version again is no error.
+// PutSecretValue puts the version under its labels, which it takes from other versions,
+// all at once. Putting the same version again is no error, and changes nothing.
 type PutSecretValue interface {
 	PutSecretValue(ctx context.Context, secretID string, version SecretVersion) error
 }
 
-// UpdateSecretVersionStage takes the staging label off the version. A label that is
-// not there is no error.
+// UpdateSecretVersionStage puts the staging label on the version moveTo, taking it off
+// removeFrom; either is "" for none. A label that stands on another version than
+// removeFrom is refused for certain, as InProgress, and stays there: so one caller of
+// several gets it, whatever reads show.
 type UpdateSecretVersionStage interface {
-	UpdateSecretVersionStage(ctx context.Context, secretID, label, versionID string) error
+	UpdateSecretVersionStage(ctx context.Context, secretID, label, moveTo, removeFrom string) error
 }
 
 // GetCallerIdentity gives the ARN of the user that the credentials belong to, signed with them.

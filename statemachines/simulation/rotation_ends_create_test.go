@@ -17,7 +17,7 @@ var createEndings = map[string]ending{
 		arrange: func(w *world, old string) {
 			w.fails("create", "iam:CreateAccessKey", 1, 1, iamkeystest.Lost)
 		},
-		want: "DeliveryFailed", old: active, new: none, told: "failed", calls: "deactivate delete",
+		want: "OrphanedKey", old: active, new: active, told: "failed", says: "AKIAIAMKEYSTEST00002", calls: "deactivate delete",
 	},
 	"STS never accepts the new key": {
 		arrange: func(w *world, old string) { w.Propagation = hour },
@@ -54,12 +54,18 @@ var createEndings = map[string]ending{
 		},
 		want: "OrphanedKey", old: active, new: active, told: "failed", says: "AKIAIAMKEYSTEST00002", calls: "deactivate delete",
 	},
-	"create dies once it has made a key": {
+	"create dies once it has noted the key that it made": {
 		arrange: func(w *world, old string) {
 			w.adopts(old)
-			w.fails("create", "iam:CreateAccessKey", 1, 1, iamkeystest.DiesAfter)
+			w.fails("create", "secretsmanager:UpdateSecretVersionStage", 2, 2, iamkeystest.DiesAfter)
 		},
 		old: none, new: active, told: "ready off done",
+	},
+	"create dies before it has noted the key that it made": {
+		arrange: func(w *world, old string) {
+			w.fails("create", "iam:CreateAccessKey", 1, 1, iamkeystest.DiesAfter)
+		},
+		want: "OrphanedKey", old: active, new: active, told: "failed", says: "AKIAIAMKEYSTEST00002", calls: "deactivate delete",
 	},
 	"create dies once it has delivered a key": {
 		arrange: func(w *world, old string) {
@@ -71,7 +77,7 @@ var createEndings = map[string]ending{
 	"create dies, and somebody makes a key at that time and uses it": {
 		arrange: func(w *world, old string) {
 			w.LastUsedLag = 0
-			w.fails("create", "secretsmanager:DescribeSecret", 2, 2, iamkeystest.DiesAfter) // it has left its intent
+			w.fails("create", "secretsmanager:UpdateSecretVersionStage", 1, 1, iamkeystest.DiesAfter) // it has the lock
 			others, done := w.fault, false
 			w.fault = func(h *hand, n int, action string) iamkeystest.Fault {
 				how := others(h, n, action)
@@ -90,9 +96,9 @@ var createEndings = map[string]ending{
 	},
 	"create dies each time": {
 		arrange: func(w *world, old string) {
-			w.fails("create", "iam:CreateAccessKey", 1, always, iamkeystest.DiesAfter)
+			w.fails("create", "iam:CreateAccessKey", 1, always, iamkeystest.Dies)
 		},
-		want: "Runtime.ExitError", old: active, new: active, told: "failed", says: "gave no answer, so whether there is a new key is unknown: a key may be left over", calls: "deactivate delete",
+		want: "Runtime.ExitError", old: active, new: none, told: "failed", says: "gave no answer, so whether there is a new key is unknown: a key may be left over", calls: "deactivate delete",
 	},
 	"create dies once it has made a key, and then is not permitted": {
 		arrange: func(w *world, old string) {

@@ -252,7 +252,7 @@ func TestRotationStartsAgain(t *testing.T) {
 		"create died each time": {
 			arrange: func(w *world, old string) {
 				w.adopts(old)
-				w.fails("create", "iam:CreateAccessKey", 1, 4, iamkeystest.DiesAfter)
+				w.fails("create", "iam:CreateAccessKey", 1, 4, iamkeystest.Dies)
 			},
 			between: func(w *world, old string) { w.undisturbed() },
 			first:   "Runtime.ExitError", start: iamkeys.StartCreate, told: "ready off done", new: active,
@@ -260,7 +260,7 @@ func TestRotationStartsAgain(t *testing.T) {
 		"create died each time, a minute ago": {
 			arrange: func(w *world, old string) {
 				w.adopts(old)
-				w.fails("create", "iam:CreateAccessKey", 1, 4, iamkeystest.DiesAfter)
+				w.fails("create", "iam:CreateAccessKey", 1, 4, iamkeystest.Dies)
 			},
 			pause: time.Minute,
 			first: "Runtime.ExitError", want: "InProgress", told: "failed", new: active,

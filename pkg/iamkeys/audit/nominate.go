@@ -165,7 +165,7 @@ func (o Due) vet(u UserFacts, now time.Time) (r DueRotation, why SkipReason) {
 		r.Owner = iamkeys.Optional(strings.ToValidUTF8(owner[:min(len(owner), maxOwner)], ""))
 	}
 	var err error
-	r.SecretID, err = o.Secrets.Of(u.User, "")
+	r.SecretID, _, err = o.Secrets.Of(u.User, "")
 	overdue, _ := RuleOf(Overdue)
 	switch e := exemption(u.User, overdue, now); {
 	case e != nil && e.Invalid == nil:

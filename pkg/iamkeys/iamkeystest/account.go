@@ -11,9 +11,7 @@ package iamkeystest
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +27,7 @@ type Account struct {
 	// The delays of AWS; all zero in a new account.
 	ListLag     time.Duration // until ListAccessKeys shows a change; a process sees its own at once
 	WriteLag    time.Duration // until UpdateAccessKey and DeleteAccessKey know a new key
-	SecretLag   time.Duration // until DescribeSecret shows a change
+	SecretLag   time.Duration // until DescribeSecret shows a change; a process sees its own at once
 	LastUsedLag time.Duration // until GetAccessKeyLastUsed shows a use
 	Propagation time.Duration // until a new key is accepted
 
@@ -46,6 +44,12 @@ type Account struct {
 	// MakesFirstVersion makes CreateSecret make a current version by itself, as
 	// some emulators do and AWS does not.
 	MakesFirstVersion bool
+	// RefusesStanding makes UpdateSecretVersionStage refuse to put a label, not taking it
+	// off any version, where it stands already: AWS does not say whether it does.
+	RefusesStanding bool
+	// Late decides how late one read of ListAccessKeys or DescribeSecret is, of what it
+	// may be at most; nil means as late as it may be.
+	Late func(most time.Duration) time.Duration
 
 	ID string // twelve digits
 
@@ -58,6 +62,7 @@ type Account struct {
 	uses    map[string]*timeline[iamkeys.LastUsed]
 	holders map[string]string   // access key ID → name of the user it was made for
 	made    []iamkeys.AccessKey // every key ever made
+	nonces  map[string]string   // access key ID → nonce of the create that made it
 	deleted []iamkeys.AccessKey // every key ever deleted, as it was then
 
 	executions executions
@@ -74,11 +79,6 @@ type user struct {
 	iamkeys.User
 	groups []string
 	keys   timeline[[]iamkeys.AccessKey]
-}
-
-type secret struct {
-	description timeline[iamkeys.SecretDescription]
-	values      map[string]string // version ID → ID of the access key it holds, "" for any other value
 }
 
 // A timeline remembers every state of a thing, so that reads may lag.
@@ -104,7 +104,7 @@ func (t *timeline[T]) at(when time.Time) (value T, ok bool) {
 // NewAccount gives an empty account whose clock stands at [Epoch].
 func NewAccount() *Account {
 	return &Account{
-		ID: "123456789012", now: Epoch, users: map[string]*user{}, secrets: map[string]*secret{}, uses: map[string]*timeline[iamkeys.LastUsed]{}, holders: map[string]string{},
+		ID: "123456789012", now: Epoch, users: map[string]*user{}, secrets: map[string]*secret{}, uses: map[string]*timeline[iamkeys.LastUsed]{}, holders: map[string]string{}, nonces: map[string]string{},
 		objects: map[string]Object{},
 	}
 }
@@ -252,6 +252,29 @@ func (a *Account) Made() []iamkeys.AccessKey {
 	return slices.Clone(a.made)
 }
 
+// Trail gives the keys that were made under that nonce, as CloudTrail shows them.
+func (a *Account) Trail(nonce string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var ids []string
+	for _, k := range a.made {
+		if nonce != "" && a.nonces[k.AccessKeyID] == nonce {
+			ids = append(ids, k.AccessKeyID)
+		}
+	}
+	return ids
+}
+
+// OwnerOf gives the name of the user that has that key, "" when there is none (any more).
+func (a *Account) OwnerOf(accessKeyID string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.owner(accessKeyID); !ok {
+		return ""
+	}
+	return a.holders[accessKeyID]
+}
+
 // SecretOf gives the secret access key of that key. It is made of the ID, so
 // that a test can search output for it.
 func SecretOf(accessKeyID string) string { return "wJalr/SECRET/of/" + accessKeyID + "/XUtnFEMI" }
@@ -306,124 +329,4 @@ func (a *Account) lastUsed(accessKeyID string, when time.Time) iamkeys.LastUsed 
 		return used
 	}
 	return iamkeys.LastUsed{}
-}
-
-// PutSecret makes the secret if need be and puts a current version, as somebody
-// other than iamkeys would.
-func (a *Account) PutSecret(name, versionID string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.secrets[name]
-	if s == nil {
-		s = a.createSecret(name)
-	}
-	a.putVersion(s, versionID, nil, "")
-}
-
-// Deliver makes the user's secret hold the key, as a create would have.
-func (a *Account) Deliver(name, userName, accessKeyID string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.secrets[name]
-	if s == nil {
-		s = a.createSecret(name)
-	}
-	a.putVersion(s, iamkeys.VersionID(userName, accessKeyID), nil, accessKeyID)
-}
-
-// ScheduleDeletion marks the secret for deletion, as a person would.
-func (a *Account) ScheduleDeletion(name string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.secrets[name]
-	d, _ := s.description.at(a.now)
-	d.Deleted = true
-	s.description.set(a.now, d)
-}
-
-// Held gives the ID of the access key that the secret's current version holds,
-// "" when it holds none: what a consumer reads.
-func (a *Account) Held(name string) string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.secrets[name]
-	if s == nil {
-		return ""
-	}
-	d, _ := s.description.at(a.now)
-	for id, stages := range d.Versions {
-		if slices.Contains(stages, "AWSCURRENT") {
-			return s.values[id]
-		}
-	}
-	return ""
-}
-
-// Labels gives the labels of the secret that are not Secrets Manager's own.
-func (a *Account) Labels(name string) []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var labels []string
-	if s := a.secrets[name]; s != nil {
-		d, _ := s.description.at(a.now)
-		for _, stages := range d.Versions {
-			for _, l := range stages {
-				if !strings.HasPrefix(l, "AWS") {
-					labels = append(labels, l)
-				}
-			}
-		}
-	}
-	return labels
-}
-
-func (a *Account) createSecret(name string) *secret {
-	s := &secret{values: map[string]string{}}
-	s.description.set(a.now, iamkeys.SecretDescription{
-		ARN: "arn:aws:secretsmanager:eu-west-1:" + a.ID + ":secret:" + name + "-AbCdEf", Name: name, LastChanged: a.now, Versions: map[string][]string{},
-	})
-	a.secrets[name] = s
-	return s
-}
-
-// putVersion does what PutSecretValue does with labels: a secret's first version
-// becomes current whatever the labels asked for.
-func (a *Account) putVersion(s *secret, id string, stages []string, value string) {
-	d, _ := s.description.at(a.now)
-	versions := map[string][]string{}
-	for v, labels := range d.Versions {
-		versions[v] = slices.Clone(labels)
-	}
-	if len(stages) == 0 {
-		stages = []string{"AWSCURRENT"}
-	}
-	first := true
-	for _, labels := range versions {
-		first = first && !slices.Contains(labels, "AWSCURRENT")
-	}
-	if first && !slices.Contains(stages, "AWSCURRENT") {
-		stages = append(slices.Clone(stages), "AWSCURRENT")
-	}
-	take := func(label string) (from string) {
-		for v, labels := range versions {
-			if i := slices.Index(labels, label); i >= 0 && v != id {
-				versions[v], from = slices.Delete(labels, i, i+1), v
-			}
-		}
-		return from
-	}
-	for _, label := range stages {
-		from := take(label)
-		if label == "AWSCURRENT" && from != "" {
-			take("AWSPREVIOUS")
-			versions[from] = append(versions[from], "AWSPREVIOUS")
-		}
-		if !slices.Contains(versions[id], label) {
-			versions[id] = append(versions[id], label)
-		}
-	}
-	maps.DeleteFunc(versions, func(_ string, labels []string) bool { return len(labels) == 0 })
-	s.values[id] = value
-	d.Versions, d.LastChanged = versions, a.now
-	s.description.set(a.now, d)
 }

@@ -76,7 +76,7 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 		}
 		return keys
 	}
-	const nobody, noKey = "nobody-of-this-name", "AKIANOSUCHKEY0000000"
+	const nobody, noKey, nonce = "nobody-of-this-name", "AKIANOSUCHKEY0000000", "0a1b2c"
 
 	t.Run("ListAccessKeys", func(t *testing.T) {
 		alice, bob := h.AddUser(t), h.AddUser(t)
@@ -116,7 +116,7 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 
 	t.Run("CreateAccessKey", func(t *testing.T) {
 		alice := h.AddUser(t)
-		made, err := iam.CreateAccessKey(ctx, alice)
+		made, err := iam.CreateAccessKey(ctx, alice, nonce)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,15 +124,15 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 		if len(keys) != 1 || keys[0].AccessKeyID != made.AccessKeyID || !keys[0].CreateDate.Equal(made.CreateDate) || keys[0].Status != iamkeys.Active || made.UserName != alice {
 			t.Errorf("made %v of user %s, created %v; listed %v", made.AccessKeyID, made.UserName, made.CreateDate, keys)
 		}
-		if _, err := iam.CreateAccessKey(ctx, alice); err != nil {
+		if _, err := iam.CreateAccessKey(ctx, alice, nonce); err != nil {
 			t.Fatal(err)
 		}
-		_, err = iam.CreateAccessKey(ctx, alice)
+		_, err = iam.CreateAccessKey(ctx, alice, nonce)
 		certain(t, err, iamkeys.LimitExceeded)
 		if keys := list(t, alice); len(keys) != 2 {
 			t.Errorf("after the refusal there are %v", keys)
 		}
-		_, err = iam.CreateAccessKey(ctx, nobody)
+		_, err = iam.CreateAccessKey(ctx, nobody, nonce)
 		certain(t, err, iamkeys.NoSuchEntity)
 	})
 
@@ -190,7 +190,7 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 		if u, err := iam.GetUser(ctx, ""); err == nil {
 			t.Errorf("the empty user name is %v", u)
 		}
-		if c, err := iam.CreateAccessKey(ctx, ""); err == nil {
+		if c, err := iam.CreateAccessKey(ctx, "", nonce); err == nil {
 			t.Errorf("made %s for the empty user name", c.AccessKeyID)
 		}
 	})
@@ -198,7 +198,7 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 	t.Run("time runs out", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
-		_, err := iam.CreateAccessKey(ctx, h.AddUser(t))
+		_, err := iam.CreateAccessKey(ctx, h.AddUser(t), nonce)
 		unknown(t, err)
 	})
 }
@@ -355,10 +355,11 @@ func TestSES(t *testing.T, ses iamkeys.SendEmail) {
 // TestSecretsManager is the contract of the ports to Secrets Manager.
 func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsManager) {
 	ctx := t.Context()
-	const intentLabel, none = "iamkeys-intent-0a1b2c", "iamkeys/no-such-secret"
+	const intentLabel, lock, made, none = "iamkeys-intent", "iamkeys-lock", "iamkeys-made-0a1b2c-AKIAIOSFODNN7EXAMPLE", "iamkeys/no-such-secret"
 	intent := iamkeys.SecretVersion{ID: "iamkeys-intent-01234567-1764000000-0a1b2c-none", Stages: []string{intentLabel}}
+	other := iamkeys.SecretVersion{ID: "iamkeys-intent-01234567-1764000001-3d4e5f-none", Stages: []string{intentLabel}}
 	credentials := &iamkeys.Credentials{UserName: "alice", AccessKeyID: "AKIAIOSFODNN7EXAMPLE", CreateDate: Epoch, Secret: iamkeys.NewSecret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")}
-	delivery := iamkeys.SecretVersion{ID: iamkeys.VersionID("alice", credentials.AccessKeyID), Credentials: credentials}
+	delivery := iamkeys.SecretVersion{ID: iamkeys.VersionID("alice", credentials.AccessKeyID), Stages: []string{"AWSCURRENT", made}, Credentials: credentials}
 	versions := func(t *testing.T, id string, want map[string][]string) {
 		t.Helper()
 		d, err := secrets.DescribeSecret(ctx, id)
@@ -388,11 +389,19 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 		}
 	}
 
+	update := func(t *testing.T, name, label, moveTo, removeFrom string) {
+		t.Helper()
+		if err := secrets.UpdateSecretVersionStage(ctx, name, label, moveTo, removeFrom); err != nil {
+			t.Fatal(err)
+		}
+	}
+	misplaced := func(t *testing.T, err error) { t.Helper(); certain(t, err, iamkeys.InProgress) }
+
 	t.Run("CreateSecret", func(t *testing.T) {
 		name := create(t)
 		versions(t, name, nil)
 		byName, err := secrets.DescribeSecret(ctx, name)
-		if err != nil || byName.Name != name || byName.Deleted || byName.LastChanged.IsZero() {
+		if err != nil || byName.Name != name || byName.Deleted {
 			t.Fatalf("described as %+v, %v", byName, err)
 		}
 		if byARN, err := secrets.DescribeSecret(ctx, byName.ARN); err != nil || byARN.Name != name {
@@ -415,7 +424,7 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 		name := create(t)
 		put(t, name, intent)
 		put(t, name, delivery)
-		want := map[string][]string{delivery.ID: {"AWSCURRENT"}, intent.ID: {"AWSPREVIOUS", intentLabel}}
+		want := map[string][]string{delivery.ID: {"AWSCURRENT", made}, intent.ID: {"AWSPREVIOUS", intentLabel}}
 		versions(t, name, want)
 		put(t, name, delivery) // again, as when the answer was lost
 		versions(t, name, want)
@@ -426,27 +435,55 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 		put(t, name, delivery)
 		put(t, name, intent)
 		put(t, name, intent)
-		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT"}, intent.ID: {intentLabel}})
+		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT", made}, intent.ID: {intentLabel}})
+	})
+
+	t.Run("an intent takes the label from the one before", func(t *testing.T) {
+		name := create(t)
+		put(t, name, delivery)
+		put(t, name, intent)
+		put(t, name, other)
+		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT", made}, other.ID: {intentLabel}})
+	})
+
+	t.Run("a delivery takes its record along", func(t *testing.T) {
+		name := create(t)
+		put(t, name, intent)
+		update(t, name, made, intent.ID, "")
+		put(t, name, delivery)
+		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT", made}, intent.ID: {"AWSPREVIOUS", intentLabel}})
 	})
 
 	t.Run("UpdateSecretVersionStage", func(t *testing.T) {
 		name := create(t)
 		put(t, name, delivery)
 		put(t, name, intent)
-		for range 2 { // the second time it is not there any more
-			if err := secrets.UpdateSecretVersionStage(ctx, name, intentLabel, intent.ID); err != nil {
-				t.Fatal(err)
-			}
-			versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT"}})
-		}
+		update(t, name, lock, intent.ID, "")
+		put(t, name, other)
+		held := map[string][]string{delivery.ID: {"AWSCURRENT", made}, intent.ID: {lock}, other.ID: {intentLabel}}
+		versions(t, name, held)
+
+		// One caller of several has the lock: the others do not name where it stands.
+		misplaced(t, secrets.UpdateSecretVersionStage(ctx, name, lock, other.ID, ""))
+		misplaced(t, secrets.UpdateSecretVersionStage(ctx, name, lock, other.ID, delivery.ID))
+		misplaced(t, secrets.UpdateSecretVersionStage(ctx, name, lock, "", other.ID))
+		versions(t, name, held)
+
+		update(t, name, lock, other.ID, intent.ID)
+		misplaced(t, secrets.UpdateSecretVersionStage(ctx, name, lock, other.ID, intent.ID)) // again, as when the answer was lost
+		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT", made}, other.ID: {intentLabel, lock}})
+
+		update(t, name, lock, "", other.ID)
+		misplaced(t, secrets.UpdateSecretVersionStage(ctx, name, lock, "", other.ID))
+		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT", made}, other.ID: {intentLabel}})
 	})
 
 	t.Run("a version ID stands for one value", func(t *testing.T) {
 		name := create(t)
 		put(t, name, delivery)
-		other := *credentials
-		other.AccessKeyID, other.Secret = "AKIAI44QH8DHBEXAMPLE", iamkeys.NewSecret("another")
-		err := secrets.PutSecretValue(ctx, name, iamkeys.SecretVersion{ID: delivery.ID, Credentials: &other})
+		another := *credentials
+		another.AccessKeyID, another.Secret = "AKIAI44QH8DHBEXAMPLE", iamkeys.NewSecret("another")
+		err := secrets.PutSecretValue(ctx, name, iamkeys.SecretVersion{ID: delivery.ID, Stages: delivery.Stages, Credentials: &another})
 		if e, ok := errors.AsType[*iamkeys.Error](err); !ok || e.OutcomeUnknown {
 			t.Errorf("got %v, want a refusal for certain", err)
 		}
@@ -467,7 +504,7 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 
 	t.Run("no secret", func(t *testing.T) {
 		certain(t, secrets.PutSecretValue(ctx, none, intent), iamkeys.NoSuchEntity)
-		certain(t, secrets.UpdateSecretVersionStage(ctx, none, intentLabel, intent.ID), iamkeys.NoSuchEntity)
+		certain(t, secrets.UpdateSecretVersionStage(ctx, none, lock, intent.ID, ""), iamkeys.NoSuchEntity)
 	})
 
 	t.Run("time runs out", func(t *testing.T) {
@@ -475,6 +512,7 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
 		unknown(t, secrets.PutSecretValue(ctx, name, delivery))
+		unknown(t, secrets.UpdateSecretVersionStage(ctx, name, lock, intent.ID, ""))
 	})
 }
 

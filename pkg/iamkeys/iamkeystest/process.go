@@ -3,7 +3,6 @@ package iamkeystest
 import (
 	"context"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -45,10 +44,13 @@ type Process struct {
 	// Wait runs in each call, before its effect, which a call whose context has
 	// ended by then does not have.
 	Wait func(ctx context.Context, action string)
+	// Clock is how far the process's clock is ahead of AWS's.
+	Clock time.Duration
 
 	Calls []string // the actions called, such as iam:ListAccessKeys
 
-	own []ownWrite // to keys, oldest first
+	own      []ownWrite  // to keys, oldest first
+	labelled []ownLabels // of secrets, oldest first
 
 	counting sync.Mutex // over Calls and dead
 	dead     bool
@@ -69,6 +71,17 @@ type ownWrite struct {
 
 // Start gives a process on the account.
 func (a *Account) Start() *Process { return &Process{Account: a} }
+
+// Now reads the process's clock.
+func (p *Process) Now() time.Time { return p.Account.Now().Add(p.Clock) }
+
+// late gives how late a read is that may be so late at most.
+func (p *Process) late(most time.Duration) time.Duration {
+	if p.Late == nil || most == 0 {
+		return most
+	}
+	return p.Late(most)
+}
 
 // Run runs f as the process, and reports whether the process died in it. Of a
 // dead process every goroutine ends at its next call.
@@ -193,7 +206,7 @@ func (p *Process) ListAccessKeys(ctx context.Context, userName string) (keys []i
 		if u == nil {
 			return p.unknown("User %s", userName)
 		}
-		asOf := p.now.Add(-p.ListLag)
+		asOf := p.now.Add(-p.late(p.ListLag))
 		seen, _ := u.keys.at(asOf)
 		keys = slices.Clone(seen)
 		for _, w := range p.own {
@@ -210,7 +223,7 @@ func (p *Process) ListAccessKeys(ctx context.Context, userName string) (keys []i
 }
 
 // CreateAccessKey implements the port.
-func (p *Process) CreateAccessKey(ctx context.Context, userName string) (created iamkeys.Credentials, err error) {
+func (p *Process) CreateAccessKey(ctx context.Context, userName, nonce string) (created iamkeys.Credentials, err error) {
 	err = p.call(ctx, "iam:CreateAccessKey", func() error {
 		if p.users[userName] == nil {
 			return p.unknown("User %s", userName)
@@ -219,6 +232,7 @@ func (p *Process) CreateAccessKey(ctx context.Context, userName string) (created
 			return &iamkeys.Error{Code: iamkeys.LimitExceeded, Message: "User " + userName + " has two access keys."}
 		}
 		k := p.addKey(userName, p.now)
+		p.nonces[k.AccessKeyID] = nonce
 		p.wrote(userName, func(keys []iamkeys.AccessKey) []iamkeys.AccessKey {
 			if slices.ContainsFunc(keys, func(l iamkeys.AccessKey) bool { return l.AccessKeyID == k.AccessKeyID }) {
 				return keys
@@ -311,110 +325,6 @@ func (p *Process) GetCallerIdentity(ctx context.Context, c iamkeys.Credentials) 
 		return nil
 	})
 	return arn, err
-}
-
-// secret finds a secret by name or ARN.
-func (p *Process) secret(id string) *secret {
-	if _, after, ok := strings.Cut(id, ":secret:"); ok {
-		id = strings.TrimSuffix(after, "-AbCdEf")
-	}
-	return p.secrets[id]
-}
-
-// DescribeSecret implements the port.
-func (p *Process) DescribeSecret(ctx context.Context, secretID string) (d iamkeys.SecretDescription, err error) {
-	err = p.call(ctx, "secretsmanager:DescribeSecret", func() error {
-		s := p.secret(secretID)
-		if s == nil {
-			return noSuch("Secret %s", secretID)
-		}
-		seen, ok := s.description.at(p.now.Add(-p.SecretLag))
-		if !ok {
-			return noSuch("Secret %s", secretID)
-		}
-		d = seen
-		d.Versions = maps.Clone(seen.Versions)
-		return nil
-	})
-	return d, err
-}
-
-// CreateSecret implements the port.
-func (p *Process) CreateSecret(ctx context.Context, name string) (arn, versionID string, err error) {
-	err = p.call(ctx, "secretsmanager:CreateSecret", func() error {
-		if p.secrets[name] != nil {
-			return nil
-		}
-		s := p.createSecret(name)
-		d, _ := s.description.at(p.now)
-		arn = d.ARN
-		if p.MakesFirstVersion {
-			versionID = "5f0e4b5c-0000-4000-8000-000000000000"
-			p.putVersion(s, versionID, nil, "")
-		}
-		return nil
-	})
-	if err != nil {
-		return "", "", err
-	}
-	return arn, versionID, nil
-}
-
-// writable gives the secret unless it is scheduled for deletion.
-func (p *Process) writable(secretID string) (*secret, iamkeys.SecretDescription, error) {
-	s := p.secret(secretID)
-	if s == nil {
-		return nil, iamkeys.SecretDescription{}, noSuch("Secret %s", secretID)
-	}
-	d, _ := s.description.at(p.now)
-	if d.Deleted {
-		return nil, d, &iamkeys.Error{Code: iamkeys.SecretUnavailable, Message: "Secret " + secretID + " is scheduled for deletion."}
-	}
-	return s, d, nil
-}
-
-// PutSecretValue implements the port.
-func (p *Process) PutSecretValue(ctx context.Context, secretID string, v iamkeys.SecretVersion) error {
-	return p.call(ctx, "secretsmanager:PutSecretValue", func() error {
-		s, _, err := p.writable(secretID)
-		if err != nil {
-			return err
-		}
-		value := ""
-		if v.Credentials != nil {
-			value = v.Credentials.AccessKeyID
-		}
-		if had, ok := s.values[v.ID]; ok {
-			if had != value {
-				return &iamkeys.Error{Code: iamkeys.Internal, Message: "Version " + v.ID + " exists with another value."}
-			}
-			return nil
-		}
-		p.putVersion(s, v.ID, v.Stages, value)
-		return nil
-	})
-}
-
-// UpdateSecretVersionStage implements the port.
-func (p *Process) UpdateSecretVersionStage(ctx context.Context, secretID, label, versionID string) error {
-	return p.call(ctx, "secretsmanager:UpdateSecretVersionStage", func() error {
-		s, d, err := p.writable(secretID)
-		if err != nil {
-			return err
-		}
-		versions := map[string][]string{}
-		for v, labels := range d.Versions {
-			if v == versionID {
-				labels = slices.DeleteFunc(slices.Clone(labels), func(l string) bool { return l == label })
-			}
-			if len(labels) > 0 {
-				versions[v] = labels
-			}
-		}
-		d.Versions, d.LastChanged = versions, p.now
-		s.description.set(p.now, d)
-		return nil
-	})
 }
 
 // IAMCalls is the number of calls to IAM so far.

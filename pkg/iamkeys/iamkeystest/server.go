@@ -251,6 +251,7 @@ var refusals = map[string]map[iamkeys.Code]refusal{
 	"secretsmanager": {
 		iamkeys.NoSuchEntity:      {http.StatusBadRequest, "ResourceNotFoundException", ""},
 		iamkeys.SecretUnavailable: {http.StatusBadRequest, "InvalidRequestException", ""},
+		iamkeys.InProgress:        {http.StatusBadRequest, "InvalidParameterException", ""}, // a label that stands elsewhere
 		iamkeys.AccessDenied:      {http.StatusBadRequest, "AccessDeniedException", ""},
 		iamkeys.Throttled:         {http.StatusBadRequest, "ThrottlingException", ""},
 		iamkeys.Internal:          {http.StatusBadRequest, "ResourceExistsException", ""}, // another value under the same version ID
@@ -343,7 +344,7 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 		}
 		return q.result(userNode("User", u))
 	case "iam:CreateAccessKey":
-		c, err := s.CreateAccessKey(ctx, q.form.Get("UserName"))
+		c, err := s.CreateAccessKey(ctx, q.form.Get("UserName"), nonceIn(q.Header.Get("User-Agent")))
 		if err != nil {
 			return answer{}, err
 		}
@@ -516,8 +517,8 @@ func (s *Server) stepFunctions(ctx context.Context, q request) (answer, error) {
 // secretsManager does what is asked of Secrets Manager.
 func (s *Server) secretsManager(ctx context.Context, q request) (answer, error) {
 	var in struct {
-		Name, SecretId, ClientRequestToken, SecretString, VersionStage, RemoveFromVersionId, KmsKeyId string
-		VersionStages                                                                                 []string
+		Name, SecretId, ClientRequestToken, SecretString, VersionStage, MoveToVersionId, RemoveFromVersionId, KmsKeyId string
+		VersionStages                                                                                                  []string
 	}
 	if err := json.Unmarshal(q.body, &in); err != nil {
 		return answer{}, &refusal{http.StatusBadRequest, "SerializationException", err.Error()}
@@ -534,12 +535,15 @@ func (s *Server) secretsManager(ctx context.Context, q request) (answer, error) 
 		if err != nil {
 			return answer{}, err
 		}
-		out := map[string]any{"ARN": d.ARN, "Name": d.Name, "LastChangedDate": seconds(d.LastChanged)}
+		out := map[string]any{"ARN": d.ARN, "Name": d.Name}
 		if len(d.Versions) > 0 {
 			out["VersionIdsToStages"] = d.Versions
 		}
 		if d.Deleted {
-			out["DeletedDate"] = seconds(d.LastChanged)
+			out["DeletedDate"] = seconds(s.Now())
+		}
+		if d.PrimaryRegion != "" {
+			out["PrimaryRegion"] = d.PrimaryRegion
 		}
 		return object(out)
 	case "secretsmanager:CreateSecret":
@@ -576,13 +580,17 @@ func (s *Server) secretsManager(ctx context.Context, q request) (answer, error) 
 		return object(map[string]any{"ARN": d.ARN, "Name": d.Name, "VersionId": in.ClientRequestToken})
 	}
 	d, _ := s.described(in.SecretId)
-	if d.Name != "" && !d.Deleted && !slices.Contains(d.Versions[in.RemoveFromVersionId], in.VersionStage) {
-		return invalid("The staging label is not attached to that version.")
-	}
-	if err := s.UpdateSecretVersionStage(ctx, in.SecretId, in.VersionStage, in.RemoveFromVersionId); err != nil {
+	if err := s.UpdateSecretVersionStage(ctx, in.SecretId, in.VersionStage, in.MoveToVersionId, in.RemoveFromVersionId); err != nil {
 		return answer{}, err
 	}
 	return object(map[string]any{"ARN": d.ARN, "Name": d.Name})
+}
+
+// nonceIn gives the nonce that the user agent says, "" when it says none.
+func nonceIn(userAgent string) string {
+	_, after, _ := strings.Cut(userAgent, "iamkeys/")
+	nonce, _, _ := strings.Cut(after, " ")
+	return nonce
 }
 
 // published gives the message that a Publish request holds.

@@ -46,7 +46,7 @@ const (
 type place int
 
 const (
-	gone      place = iota // IAM does not know it (any more)
+	absent    place = iota // IAM does not know it (any more): it is gone
 	listed                 // the user's list shows it
 	suspect                // listed, and a dead create may have made it: see [suspects]
 	known                  // IAM knows it as this user's, although the list does not show it

@@ -375,11 +375,13 @@ func rulesPage(t *testing.T) string {
 	var w strings.Builder
 	w.WriteString(`# Rules of the audit
 
-Each finding carries all its numbers in the CIS AWS Foundations Benchmark and in Security Hub, as ` + "`controls`" + `, and its remedy.
+With the lengths that the parameters have by default. Each finding carries all its numbers in the CIS AWS Foundations Benchmark and in Security
+Hub, as ` + "`controls`" + `, and its remedy; *a user* means one finding a user, not one a key.
 
-| rule | severity | remedy | v3.0.0 of the benchmark / Security Hub | can be exempted |
-|---|---|---|---|---|
+| rule | severity | when | remedy | CIS v3.0.0 / Security Hub | of | can be exempted |
+|---|---|---|---|---|---|---|
 `)
+	thresholds := operations()["audit"].(audit.Audit).Thresholds
 	for _, r := range audit.Rules {
 		var controls []string
 		for _, c := range r.Controls {
@@ -389,11 +391,14 @@ Each finding carries all its numbers in the CIS AWS Foundations Benchmark and in
 				}
 			}
 		}
-		exempts := "no"
+		of, exempts := "a key", "no"
+		if r.OfUsers() {
+			of = "a user"
+		}
 		if r.Exempts {
 			exempts = "yes"
 		}
-		fmt.Fprintf(&w, "| `%s` | %s | %s | %s | %s |\n", r.ID, r.Severity, cell(r.Remedy), strings.Join(controls, " / "), exempts)
+		fmt.Fprintf(&w, "| `%s` | %s | %s | %s | %s | %s | %s |\n", r.ID, r.Severity, cell(r.When(thresholds)), cell(r.Remedy), strings.Join(controls, " / "), of, exempts)
 	}
 	return w.String()
 }

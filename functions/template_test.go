@@ -276,3 +276,23 @@ func TestRecipe(t *testing.T) {
 		}
 	}
 }
+
+// One version, wherever it is said.
+func TestVersion(t *testing.T) {
+	tpl, version := template(), iamkeys.Version
+	if description := fmt.Sprint(tpl.Object["Description"]); !strings.HasPrefix(description, "iamkeys "+version+": ") || len(description) > 1024 {
+		t.Errorf("the template's description, which every stack shows, begins with %.30q; this is iamkeys %s", description, version)
+	}
+	application := at(tpl.Object, "Metadata", "AWS::ServerlessRepo::Application")
+	if got := at(application, "SemanticVersion"); got != version {
+		t.Errorf("the template's metadata say version %v, want %s", got, version)
+	}
+	for _, file := range []string{"LicenseUrl", "ReadmeUrl"} {
+		if !exists("../" + fmt.Sprint(at(application, file))) {
+			t.Errorf("%s is %v, which is not there", file, at(application, file))
+		}
+	}
+	if changes, err := os.ReadFile("../CHANGELOG.md"); err != nil || !bytes.Contains(changes, []byte("\n## "+version+"\n")) {
+		t.Errorf("CHANGELOG.md does not tell of %s: %v", version, err)
+	}
+}

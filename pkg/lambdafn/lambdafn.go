@@ -47,7 +47,7 @@ func StartScheduled[In Input, Out any](run func(context.Context, In) (Out, error
 	serve(ScheduledHandler(run, scheduled, logger()))
 }
 
-func logger() *slog.Logger { return lambdacontext.NewLogger() }
+func logger() *slog.Logger { return lambdacontext.NewLogger().With("version", iamkeys.Version) }
 
 func serve(h lambda.Handler) {
 	log.SetFlags(0)

@@ -89,6 +89,7 @@ func (s *Settings) AWS() aws.Config {
 	}
 	cfg := aws.Config{
 		Region:        env.Region,
+		AppID:         "iamkeys-" + iamkeys.Version, // in the user agent, and so in CloudTrail
 		Credentials:   aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return env.Credentials, nil }),
 		HTTPClient:    awsconfig.HTTPClient(10 * time.Second),
 		ConfigSources: []any{env}, // for AWS_ENDPOINT_URL_<service>, AWS_USE_FIPS_ENDPOINT and the like

@@ -266,14 +266,5 @@ func (o Audit) tells(in Input, r Report) bool {
 			tell = TellNever
 		}
 	}
-	changed := r.Summary.New+r.Summary.Resolved > 0 || !r.Summary.Coverage.Complete
-	switch tell {
-	case TellAlways:
-		return true
-	case TellFindings:
-		return changed || r.Summary.Open > 0
-	case TellChanges:
-		return changed
-	}
-	return false
+	return tell.holds(r.Summary)
 }

@@ -45,10 +45,8 @@ func stored(r Report) *comparison {
 	c := &comparison{Report: r, judged: r.clone(), unexamined: map[string]UserFacts{}}
 	for _, f := range r.Findings {
 		if f.Rule == Unexamined {
-			u := UserFacts{User: iamkeys.User{UserName: f.UserName, ARN: f.UserARN}, Unexamined: f.Remedy}
-			if e := f.Exemption; e != nil {
-				u.Tags = []iamkeys.Tag{{Key: iamkeys.TagExemptUntil, Value: e.Until}, {Key: iamkeys.TagExemptReason, Value: e.Reason}}
-			}
+			u := UserFacts{User: exempted(f), Unexamined: f.Remedy}
+			u.UserName, u.ARN = f.UserName, f.UserARN
 			c.unexamined[identifies(f.UserName, f.UserARN)] = u
 		}
 	}

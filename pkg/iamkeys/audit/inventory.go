@@ -22,6 +22,7 @@ type Source string
 const (
 	FromCredentialReport Source = "credentialReport"
 	FromLive             Source = "live"
+	FromBoth             Source = "both" // of several accounts, one from here and one from there
 )
 
 // An Inventory is the facts that an audit judges.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -146,10 +147,19 @@ func (o Audit) member(ctx context.Context, in Input) (Output, error) {
 		why := c.Findings[slices.IndexFunc(c.Findings, func(f Finding) bool { return f.Rule == Unexamined })]
 		return out, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the %d users of account %s could be examined. Of the first one: %s", cov.Users, m.label(), why.Remedy)
 	}
-	if err := s.store(ctx, r, c.Report); err != nil {
+	// Merge reads the stored report twice, and must find it as it was told.
+	switch err := s.storeOnce(ctx, r, c.Report); iamkeys.CodeOf(err) {
+	case "":
+		out.Summary = c.Summary
+	case iamkeys.InProgress: // another child was faster, or this one's first attempt
+		report, err := s.stored(ctx, r)
+		if err != nil || report == nil {
+			return out, cmp.Or(err, error(iamkeys.Refuse(iamkeys.StoreFailed, "The report of account %s is stored at %s.json and cannot be read back. Run again.", m.label(), r.prefix)))
+		}
+		out.Summary = report.Summary
+	default:
 		return out, err
 	}
-	out.Summary = c.Summary
 	return out, nil
 }
 

@@ -182,9 +182,12 @@ func (f Finding) sameKey(o Finding) bool {
 }
 
 // Highest gives the worst severity among the findings, "" when there are none.
-func (r Report) Highest() Severity {
+func (r Report) Highest() Severity { return r.Summary.Severities.worst() }
+
+// worst gives the worst severity that is there, "" when none is.
+func (c SeverityCounts) worst() Severity {
 	for _, s := range Severities {
-		if r.Summary.Severities.Of(s) > 0 {
+		if c.Of(s) > 0 {
 			return s
 		}
 	}

@@ -139,6 +139,17 @@ func (s runs) setLatest(ctx context.Context, before latest, report Report) (writ
 
 // store writes the report in its four forms, the JSON last: with it the run is stored.
 func (s runs) store(ctx context.Context, r run, report Report) error {
+	return s.put(ctx, r, report, nil)
+}
+
+// storeOnce stores a report that stays as it is from then on: where the run is stored
+// already, it is InProgress.
+func (s runs) storeOnce(ctx context.Context, r run, report Report) error {
+	none := ""
+	return s.put(ctx, r, report, &none)
+}
+
+func (s runs) put(ctx context.Context, r run, report Report, replaces *string) error {
 	content, err := json.Marshal(report)
 	if err != nil {
 		return iamkeys.Failed(iamkeys.Internal, err, "The report of run %s could not be written as JSON.", r.id)
@@ -150,13 +161,18 @@ func (s runs) store(ctx context.Context, r run, report Report) error {
 	for _, form := range []struct {
 		ending, contentType string
 		content             []byte
+		replaces            *string
 	}{
-		{".txt", "text/plain; charset=utf-8", s.render.Text(report, s.where(r), 0)},
-		{".csv", "text/csv; charset=utf-8", s.render.CSV(report)},
-		{".html", "text/html; charset=utf-8", html},
-		{".json", "application/json", content},
+		{".txt", "text/plain; charset=utf-8", s.render.Text(report, s.where(r), 0), nil},
+		{".csv", "text/csv; charset=utf-8", s.render.CSV(report), nil},
+		{".html", "text/html; charset=utf-8", html, nil},
+		{".json", "application/json", content, replaces},
 	} {
-		if err := s.s3.PutObject(ctx, r.prefix+form.ending, form.contentType, bytes.NewReader(form.content), nil); err != nil {
+		err := s.s3.PutObject(ctx, r.prefix+form.ending, form.contentType, bytes.NewReader(form.content), form.replaces)
+		if form.replaces != nil && iamkeys.CodeOf(err) == iamkeys.InProgress {
+			return err
+		}
+		if err != nil {
 			return iamkeys.Failed(iamkeys.StoreFailed, err, "The report could not be stored at %s%s (%s), so it was not published. Run again: it does both.", r.prefix, form.ending, iamkeys.CodeOf(err))
 		}
 	}

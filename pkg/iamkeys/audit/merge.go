@@ -164,6 +164,7 @@ type merge struct {
 	skipped []SkippedAccount
 	before  organizationBefore
 	asOf    time.Time // of the organization's report
+	sent    *string   // the message's ID, when one was
 }
 
 // organizationBefore is what the organization's latest.json holds.
@@ -193,6 +194,7 @@ func (m *merge) attempt(ctx context.Context) (out MergeOutput, settled bool, err
 	}
 	prefix := organizationPrefix(m.run.RunID, m.run.Day)
 	out.Report = ReportLocation{m.Bucket, prefix}
+	defer func() { out.Notified, out.MessageID = m.sent != nil, m.sent }()
 	m.asOf = began.UTC().Truncate(time.Second)
 	if m.before.report != nil {
 		m.asOf = after(began, latest{report: &Report{Summary: m.before.report.Summary.Summary}}).UTC().Truncate(time.Second)
@@ -225,7 +227,7 @@ func (m *merge) attempt(ctx context.Context) (out MergeOutput, settled bool, err
 			return out, false, iamkeys.Failed(iamkeys.NotifyFailed, err, "The organization's report is stored at %s.html, but could not be published (%s). Run merge again: it does.", where, iamkeys.CodeOf(err))
 		}
 		m.Log.InfoContext(ctx, "published report", "runId", m.run.RunID, "messageId", id)
-		out.Notified, out.MessageID = true, &id
+		m.sent = &id
 	}
 	switch written, err := m.replaceLatest(ctx, report); {
 	case err != nil:

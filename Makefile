@@ -11,6 +11,8 @@
 # make deploy  build and deploy to the account you are signed in to
 # make bench   the figures of docs/figures.md
 # make verify  builds every function here and in a hostile environment, and compares
+# make scan    what security teams' scanners say; what is left is explained in the template
+# make release dist/: the template with binaries for both architectures, SBOM, checksums
 # make defects takes each guard of docs/promises.md out and wants its test to fail
 #
 # Plain make runs test. It needs Go, and Python 3.10 or newer with venv; build and
@@ -24,7 +26,7 @@ BUILD_OS ?= linux
 # gofmt would walk .localcloud too, and what Python packages bring there.
 SOURCES = functions localcloud pkg statemachines
 
-.PHONY: test check lint update verify demo cloud invoke build deploy bench defects
+.PHONY: test check lint update verify scan release demo cloud invoke build deploy bench defects
 
 test: lint
 	go run ./localcloud test
@@ -54,8 +56,8 @@ defects:
 invoke:
 	go run ./localcloud invoke $(F) $(E)
 
-verify:
-	.ci/verify
+verify scan release:
+	.ci/$@
 
 build:
 	ARCH=$(ARCH) sam build

@@ -111,6 +111,13 @@ func TestFunctionsAreBuiltAndRunAlike(t *testing.T) {
 		if at(r, "Metadata", "BuildMethod") != "makefile" {
 			t.Errorf("%s: BuildMethod is not makefile. SAM allows no Metadata in Globals, and its own Go builder links the C library on a host of the same processor", id)
 		}
+		var left []string
+		for _, skip := range list(at(r, "Metadata", "checkov", "skip")) {
+			left = append(left, fmt.Sprint(at(skip, "id")))
+		}
+		if want := []string{"CKV_AWS_115", "CKV_AWS_116", "CKV_AWS_117"}; !slices.Equal(left, want) {
+			t.Errorf("%s leaves the scanner's %v, want %v with the words of the other functions: what is left is explained", id, left, want)
+		}
 		for _, name := range []string{"CodeUri", "Handler", "Runtime", "MemorySize", "Architectures", "LoggingConfig", "FunctionName", "Role"} {
 			if at(r, "Properties", name) != nil {
 				t.Errorf("%s sets %s for itself: one function that differs is one that surprises, and a fixed name keeps a second stack out of the account", id, name)

@@ -114,6 +114,7 @@ var scopes = map[string][]string{
 	"sns:Publish":              {"NotificationTopic", "ChatTopic"},
 	"ses:SendEmail":            {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
 	"sts:AssumeRole":           {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
+	"states:ListExecutions":    {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation"},
 	"states:DescribeExecution": {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
 }
 

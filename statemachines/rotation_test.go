@@ -87,7 +87,7 @@ func (s *script) invoke(_ context.Context, function string, payload any) (any, e
 	case "plan":
 		rotation := map[string]any{
 			"userName": in["userName"], "accessKeyId": oldKey, "newAccessKeyId": nil, "secretId": "iamkeys/ci-deploy/access-key", "secretArn": nil, "overwrite": false, "owner": "team@example.com",
-			"start": "create", "quietHours": 168.0, "pollSeconds": 3600.0, "polls": 4.0, "remindAtPoll": 2.0, "soakSeconds": 86400.0,
+			"start": "create", "quietHours": 168.0, "pollSeconds": 3600.0, "polls": 4.0, "remindAtPoll": 2.0, "soakDays": 1.0, "soakSeconds": 86400.0,
 		}
 		maps.Copy(rotation, s.plan)
 		return rotation, nil
@@ -379,7 +379,7 @@ func TestRotation(t *testing.T) {
 				t.Fatal(failed)
 			}
 			rotation, _ := out.(map[string]any)
-			if rotation["userName"] != "ci-deploy" || rotation["accessKeyId"] != oldKey || rotation["newAccessKeyId"] != newKey || rotation["secretArn"] != "arn:secret" || len(rotation) != 13 {
+			if rotation["userName"] != "ci-deploy" || rotation["accessKeyId"] != oldKey || rotation["newAccessKeyId"] != newKey || rotation["secretArn"] != "arn:secret" || len(rotation) != 14 {
 				t.Errorf("the output is %v, want the rotation with both keys", out)
 			}
 		})
@@ -402,7 +402,9 @@ func TestRotationInputs(t *testing.T) {
 		if err := json.Unmarshal([]byte(want), &w); err != nil {
 			t.Fatal(err)
 		}
-		got, _ := json.Marshal(s.last[function])
+		asked := maps.Clone(s.last[function].(map[string]any))
+		delete(asked, "execution") // its own name and start
+		got, _ := json.Marshal(asked)
 		wanted, _ := json.Marshal(w)
 		if string(got) != string(wanted) {
 			t.Errorf("%s was asked %s, want %s", function, got, wanted)
@@ -418,7 +420,7 @@ func TestRotationTellsHowFarItGot(t *testing.T) {
 			t.Fatalf("%s failed and the rotation did not", fails)
 		}
 		rotation := s.last["notify failed"].(map[string]any)["rotation"].(map[string]any)
-		if rotation["start"] != want || rotation["accessKeyId"] != oldKey || rotation["userName"] != "ci-deploy" || len(rotation) != 13 {
+		if rotation["start"] != want || rotation["accessKeyId"] != oldKey || rotation["userName"] != "ci-deploy" || len(rotation) != 14 {
 			t.Errorf("after %s failed, the notice has %v, want start %v", fails, rotation, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awssecrets"
+	"iamkeys/pkg/awssfn"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/lambdafn"
 )
@@ -20,6 +21,7 @@ func main() {
 	op := iamkeys.Plan{
 		IAM:            awsiam.New(aws),
 		SecretsManager: awssecrets.New(aws, ""),
+		StepFunctions:  awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
 		Secrets:        env.Secrets(),
 		OwnerTag:       env.OwnerTag(),
 		QuietHours:     env.QuietHours(),

@@ -1,7 +1,10 @@
 package iamkeys
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -42,4 +45,88 @@ type Execution struct {
 // Unfinished reports whether the execution may still change something.
 func (e Execution) Unfinished() bool {
 	return e.Status == ExecutionRunning || e.Status == ExecutionPendingRedrive
+}
+
+// A ThisExecution is the execution that a function is called by.
+type ThisExecution struct {
+	Name    string    `json:"name"`
+	Started time.Time `json:"started"`
+}
+
+// check refuses with InvalidInput an execution that is not named by the key, or by any
+// key when accessKeyID is empty.
+func (e *ThisExecution) check(prefix, accessKeyID string) error {
+	if e == nil {
+		return nil
+	}
+	id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, prefix), "-")
+	if strings.HasPrefix(e.Name, prefix) && (id == accessKeyID || accessKeyID == "" && accessKeyIDs.MatchString(id)) {
+		return nil
+	}
+	want := "<key ID>"
+	if accessKeyID != "" {
+		want = accessKeyID
+	}
+	return Refuse(InvalidInput, "execution.name must be %s%s, or that and a hyphen with anything behind it; got %s. Start the execution again under such a name.", prefix, want, Quoted(e.Name))
+}
+
+// after reports whether this execution has to give way to the other one: of two that
+// are about one user the one begun first goes on, and at the same instant that of the
+// lesser name. Who is called by none gives way to every one.
+func (e *ThisExecution) after(other Execution) bool {
+	if e == nil {
+		return true
+	}
+	this, that := e.Started.Truncate(time.Millisecond), other.Started.Truncate(time.Millisecond) // as precise as both services say it
+	return that.Before(this) || that.Equal(this) && other.Name < e.Name
+}
+
+// ExecutionsOfUsers is what tells of other executions that are about a user.
+type ExecutionsOfUsers interface {
+	ListExecutions
+	DescribeExecution
+}
+
+// workflows are those whose executions change a user's keys over days.
+var workflows = []Workflow{RotationWorkflow}
+
+// giveWay refuses with InProgress when one of the user's unfinished rotations and
+// retirements goes before this execution of the workflow. Those that aside names do
+// not count. Whose an execution is, its input says.
+func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, own Workflow, this *ThisExecution, aside func(Execution) bool) error {
+	for _, workflow := range workflows {
+		running, err := sfn.ListExecutions(ctx, workflow, ExecutionRunning, time.Time{})
+		if err != nil {
+			return err
+		}
+		for _, e := range running {
+			if workflow == own && this != nil && e.Name == this.Name || !this.after(e) || aside(e) {
+				continue
+			}
+			if e, err = sfn.DescribeExecution(ctx, workflow, e.Name); err != nil {
+				return err
+			}
+			ofUser, err := e.about(userName)
+			if err != nil {
+				return err
+			}
+			if ofUser && e.Unfinished() {
+				return Refuse(InProgress, "The %s %s of user %s is not finished; it began at %s and goes first. Wait until it has ended, or stop it, then try again.",
+					workflow, e.Name, userName, e.Started.UTC().Format(time.RFC3339))
+			}
+		}
+	}
+	return nil
+}
+
+// about reports whether the execution's input names the user. Input that a function
+// would refuse names nobody.
+func (e Execution) about(userName string) (bool, error) {
+	if e.Input == nil {
+		return false, &Error{Code: Internal, Message: fmt.Sprintf("Step Functions does not give the input of the %s %s, so whose keys it changes is unknown.", e.Workflow, e.Name)}
+	}
+	var in struct {
+		UserName string `json:"userName"`
+	}
+	return json.Unmarshal(e.Input, &in) == nil && strings.EqualFold(in.UserName, userName), nil
 }

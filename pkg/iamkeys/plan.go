@@ -21,7 +21,8 @@ type Rotation struct {
 	PollSeconds    int     `json:"pollSeconds"`  // between two attempts to switch it off, seconds
 	Polls          int     `json:"polls"`        // attempts at most
 	RemindAtPoll   int     `json:"remindAtPoll"` // after this attempt the reminder is sent
-	SoakSeconds    int     `json:"soakSeconds"`  // how long it stays Inactive before it is deleted, seconds
+	SoakDays       int     `json:"soakDays"`     // how long it stays Inactive before it is deleted, days
+	SoakSeconds    int     `json:"soakSeconds"`  // of a rotation that began when a soak was one wait
 }
 
 // A Start is a step of a rotation that a workflow may start at.
@@ -30,8 +31,8 @@ type Start string
 // The steps.
 const (
 	StartCreate     Start = "create"     // the new key is to be made
-	StartDeactivate Start = "deactivate" // both keys are Active, the new one delivered
-	StartSoak       Start = "soak"       // the old key is Inactive
+	StartDeactivate Start = "deactivate" // the new key is delivered, the old one is to be switched off, or is off already
+	StartSoak       Start = "soak"       // the old key is Inactive; a workflow gets there, none starts there
 )
 
 // PlanIAM is what create's decision is read from, and all that [Plan] asks of IAM.
@@ -47,6 +48,7 @@ type PlanIAM interface {
 type Plan struct {
 	IAM            PlanIAM
 	SecretsManager DescribeSecret
+	StepFunctions  ExecutionsOfUsers
 	Secrets        SecretNames
 	OwnerTag       string
 	QuietHours     int // defaults of the input's fields, from the stack's parameters
@@ -62,16 +64,18 @@ type PlanInput struct {
 	AccessKeyID string `json:"accessKeyId,omitempty"` // the key to replace; default: the only Active one
 	SecretID    string `json:"secretId,omitempty"`    // as create takes it
 	Overwrite   bool   `json:"overwrite,omitempty"`
-	QuietHours  *int   `json:"quietHours,omitempty"`  // hours, 24 at least: the longest gap between two uses must fit
+	QuietHours  *int   `json:"quietHours,omitempty"`  // hours, 24 at least: the longest gap between two uses must fit, and maxWaitDays hold it
 	PollHours   *int   `json:"pollHours,omitempty"`   // hours, not more than maxWaitDays
-	MaxWaitDays *int   `json:"maxWaitDays,omitempty"` // days; together with soakDays 365 at most
+	MaxWaitDays *int   `json:"maxWaitDays,omitempty"` // days; together with soakDays 340 at most
 	SoakDays    *int   `json:"soakDays,omitempty"`    // days
+
+	Execution *ThisExecution `json:"execution,omitempty"` // the rotation's own; without it every unfinished one of the user goes first
 }
 
 const (
-	minQuietHours = 24   // what rotates by itself must see at least a whole day
-	maxPolls      = 2000 // keeps an execution's history below 20,000 of its 25,000 events
-	maxDays       = 365  // an execution lives for a year
+	minQuietHours = 24  // what rotates by itself must see at least a whole day
+	maxPolls      = 240 // keeps an execution's history below its 25,000 events whatever each poll answers, and however often it is repeated
+	maxDays       = 340 // an execution lives for a year, and notices may take days
 )
 
 // Validate refuses a malformed input with InvalidInput.
@@ -80,12 +84,16 @@ func (in PlanInput) Validate() error {
 		return err
 	}
 	if in.AccessKeyID != "" {
-		return checkAccessKeyID("accessKeyId", in.AccessKeyID)
+		if err := checkAccessKeyID("accessKeyId", in.AccessKeyID); err != nil {
+			return err
+		}
 	}
-	return nil
+	return in.Execution.check("", in.AccessKeyID)
 }
 
-// Run plans the rotation.
+// Run plans the rotation. It refuses, in this order: an unknown user (NoSuchEntity), a
+// protected one (Protected), one with a rotation or retirement that began earlier
+// (InProgress), then what cannot be told (AmbiguousKeys) and what create refuses.
 func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	r := Rotation{UserName: in.UserName, Overwrite: in.Overwrite}
 	if err := o.waits(&r, in); err != nil {
@@ -95,7 +103,13 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 		return r, err
 	}
 	user, s, err := readSituation(ctx, o.IAM, o.SecretsManager, o.Secrets, CreateInput{UserName: in.UserName, SecretID: in.SecretID, Overwrite: in.Overwrite}, o.Now)
+	if user.Protected() {
+		return r, Refuse(Protected, "User %s has the tag %s, so its keys are not changed. Take the tag off, or leave its keys to a person.", user.UserName, TagProtect)
+	}
 	if err != nil {
+		return r, err
+	}
+	if err := giveWay(ctx, o.StepFunctions, s.userName, RotationWorkflow, in.Execution, func(Execution) bool { return false }); err != nil {
 		return r, err
 	}
 	r.UserName, r.SecretID, r.SecretARN = s.userName, Optional(s.secretID), Optional(s.secret.ARN)
@@ -115,6 +129,9 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := in.Execution.check("", old.AccessKeyID); err != nil {
+		return r, err
+	}
 	r.AccessKeyID, r.NewAccessKeyID, r.Start = &old.AccessKeyID, Optional(newKey), &start
 	return r, nil
 }
@@ -129,14 +146,12 @@ func (o Plan) start(s situation, old AccessKey, named bool) (start Start, newKey
 	d, active := decide(s), activeKeys(s.keys)
 	full := CodeOf(d.err) == LimitExceeded
 	switch {
-	case d.verdict == reuse && old.Status == Active && len(active) == 2:
+	case d.verdict == reuse && (old.Status == Active && len(active) == 2 || old.Status != Active && len(active) == 1):
 		return StartDeactivate, d.key.AccessKeyID, nil
-	case d.verdict == reuse && old.Status != Active && len(active) == 1:
-		return StartSoak, d.key.AccessKeyID, nil
 	case d.verdict == reuse:
 		return "", "", Refuse(AmbiguousKeys, "User %s has more Active access keys than the one to rotate and the one that replaces it: %s. Deactivate those that nobody uses.", s.userName, describe(s.keys))
 	case full && old.Status != Active && len(active) == 1 && s.secret.delivers(s.userName, active[0].AccessKeyID):
-		return StartSoak, active[0].AccessKeyID, nil // the Inactive key is the younger one
+		return StartDeactivate, active[0].AccessKeyID, nil // the Inactive key is the younger one
 	case d.verdict == refused && (named || !full || len(active) == 1):
 		return "", "", d.err
 	case len(active) == 0 && !named:
@@ -172,7 +187,7 @@ func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
 	}
 	r.Polls = (wait*24 + poll - 1) / poll
 	r.RemindAtPoll = (r.Polls + 1) / 2
-	r.PollSeconds, r.SoakSeconds = poll*3600, soak*24*3600
+	r.PollSeconds, r.SoakDays, r.SoakSeconds = poll*3600, soak, soak*24*3600
 	switch {
 	case poll > wait*24:
 		return Refuse(InvalidInput, "pollHours must not be longer than maxWaitDays; got %d hours and %d days.", poll, wait)
@@ -180,6 +195,8 @@ func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
 		return Refuse(InvalidInput, "maxWaitDays, in whole pollHours, and soakDays must be %d days at most together; got %d days in %d polls of %d hours, and %d days.", maxDays, wait, r.Polls, poll, soak)
 	case r.Polls > maxPolls:
 		return Refuse(InvalidInput, "pollHours must be longer: %d days of waiting at %d hours are %d polls, and a workflow holds %d.", wait, poll, r.Polls, maxPolls)
+	case time.Duration(r.QuietHours)*time.Hour+LastUsedLag > DayCount(wait):
+		return Refuse(InvalidInput, "quietHours and the %d h that IAM may take to show a use must fit in maxWaitDays, or no key is ever switched off; got %d hours and %d days.", LastUsedLag/time.Hour, r.QuietHours, wait)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package iamkeys_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -12,8 +13,8 @@ import (
 
 func planner(p *iamkeystest.Process) iamkeys.Plan {
 	return iamkeys.Plan{
-		IAM: p, SecretsManager: p, Secrets: iamkeys.SecretNames{Prefix: "iamkeys/"}, OwnerTag: "owner",
-		QuietHours: 168, PollHours: 6, MaxWaitDays: 30, SoakDays: 30, Now: p.Now,
+		IAM: p, SecretsManager: p, StepFunctions: p, Secrets: iamkeys.SecretNames{Prefix: "iamkeys/"}, OwnerTag: "owner",
+		QuietHours: 216, PollHours: 6, MaxWaitDays: 45, SoakDays: 30, Now: p.Now,
 	}
 }
 
@@ -62,7 +63,7 @@ func TestPlan(t *testing.T) {
 		{"an Inactive key named, the Active one delivered", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			k := pair(a, iamkeys.Inactive, iamkeys.Active, true)
 			return iamkeys.PlanInput{UserName: user, AccessKeyID: k.old}, k
-		}, iamkeys.StartSoak, ""},
+		}, iamkeys.StartDeactivate, ""},
 		{"an Inactive key, not named", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			return iamkeys.PlanInput{UserName: user}, pair(a, iamkeys.Inactive, iamkeys.Active, true)
 		}, "", iamkeys.LimitExceeded},
@@ -74,7 +75,7 @@ func TestPlan(t *testing.T) {
 			k := pair(a, iamkeys.Active, iamkeys.Inactive, false)
 			a.Deliver(secret, user, k.old)
 			return iamkeys.PlanInput{UserName: user, AccessKeyID: k.young}, keys{old: k.young, young: k.old}
-		}, iamkeys.StartSoak, ""},
+		}, iamkeys.StartDeactivate, ""},
 		{"three Active keys, the second one delivered", func(a *iamkeystest.Account) (iamkeys.PlanInput, keys) {
 			k := pair(a, iamkeys.Active, iamkeys.Active, true)
 			a.AddKey(user, 0)
@@ -159,7 +160,7 @@ func TestPlan(t *testing.T) {
 				if hasNew := r.NewAccessKeyID != nil; hasNew != (c.start != iamkeys.StartCreate) || hasNew && *r.NewAccessKeyID != k.young {
 					t.Errorf("got new key %v, want %q", r.NewAccessKeyID, k.young)
 				}
-				if r.Polls != 120 || r.RemindAtPoll != 60 || r.PollSeconds != 21600 || r.SoakSeconds != 2592000 || r.QuietHours != 168 {
+				if r.Polls != 180 || r.RemindAtPoll != 90 || r.PollSeconds != 21600 || r.SoakDays != 30 || r.QuietHours != 216 {
 					t.Errorf("got the waits %+v", r)
 				}
 			}
@@ -194,25 +195,29 @@ func TestPlanWaits(t *testing.T) {
 		field                   string
 		polls, remind           int
 	}{
-		{quiet: 24, polls: 120, remind: 60},
+		{quiet: 24, polls: 180, remind: 90},
 		{quiet: 23, field: "quietHours"},
 		{quiet: -1, field: "quietHours"},
-		{quiet: 8760, polls: 120, remind: 60},
+		{quiet: 45*24 - 6, polls: 180, remind: 90},
+		{quiet: 45*24 - 5, field: "quietHours"}, // with the last-use lag it does not fit in the wait
 		{quiet: 8761, field: "quietHours"},
-		{poll: 24, wait: 1, polls: 1, remind: 1},
-		{poll: 25, wait: 1, field: "pollHours"},
-		{poll: 7, wait: 1, polls: 4, remind: 2},
-		{poll: 1, wait: 83, polls: 1992, remind: 996},
-		{poll: 1, wait: 84, field: "pollHours"},
+		{quiet: 24, poll: 24, wait: 1, field: "quietHours"},
+		{quiet: 24, poll: 24, wait: 2, polls: 2, remind: 1},
+		{quiet: 24, poll: 48, wait: 2, polls: 1, remind: 1},
+		{quiet: 24, poll: 49, wait: 2, field: "pollHours"},
+		{quiet: 24, poll: 7, wait: 2, polls: 7, remind: 4},
+		{quiet: 24, poll: 1, wait: 10, polls: 240, remind: 120},
+		{quiet: 24, poll: 1, wait: 11, field: "pollHours"},
 		{poll: -1, field: "pollHours"},
 		{wait: -1, field: "maxWaitDays"},
 		{soak: -1, field: "soakDays"},
-		{wait: 300, soak: 65, polls: 1200, remind: 600},
-		{wait: 300, soak: 66, field: "maxWaitDays"},
-		{wait: 366, field: "maxWaitDays"},
-		{poll: 100, wait: 25, soak: 340, polls: 6, remind: 3}, // six times 100 hours are 25 days
-		{poll: 101, wait: 25, soak: 340, field: "maxWaitDays"},
-		{poll: 4391, wait: 183, soak: 182, field: "maxWaitDays"},
+		{poll: 30, wait: 300, soak: 40, polls: 240, remind: 120},
+		{poll: 30, wait: 300, soak: 41, field: "maxWaitDays"},
+		{wait: 341, field: "maxWaitDays"},
+		{soak: 341, field: "soakDays"},
+		{poll: 100, wait: 25, soak: 315, polls: 6, remind: 3}, // six times 100 hours are 25 days
+		{poll: 101, wait: 25, soak: 315, field: "maxWaitDays"},
+		{poll: 4100, wait: 170, soak: 170, field: "maxWaitDays"},
 	} {
 		a := iamkeystest.NewAccount()
 		a.AddUser(user)
@@ -235,4 +240,120 @@ func TestPlanWaits(t *testing.T) {
 			t.Errorf("%+v: got %+v, %v", c, r, err)
 		}
 	}
+}
+
+// A rotation's execution is named by the key that it replaces: so Step Functions
+// itself refuses a second one.
+func TestPlanHoldsTheNameToTheKey(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	id := a.AddKey(user, 80*day)
+	for _, c := range []struct {
+		name string
+		want iamkeys.Code
+	}{
+		{id, ""}, {id + "-2", ""}, {id + "-after the outage", ""},
+		{"", iamkeys.InvalidInput}, {"rotation-of-alice", iamkeys.InvalidInput}, {id + "2", iamkeys.InvalidInput}, {id[:19], iamkeys.InvalidInput},
+		{"AKIAIOSFODNN7EXAMPLE", iamkeys.InvalidInput}, {"retire-" + id, iamkeys.InvalidInput}, {strings.ToLower(id), iamkeys.InvalidInput},
+	} {
+		for _, named := range []string{"", id} {
+			in := iamkeys.PlanInput{UserName: user, AccessKeyID: named, Execution: &iamkeys.ThisExecution{Name: c.name, Started: a.Now()}}
+			err := in.Validate()
+			if err == nil {
+				_, err = planner(a.Start()).Run(t.Context(), in)
+			}
+			if iamkeys.CodeOf(err) != c.want || c.want != "" && !strings.Contains(err.Error(), "execution.name") {
+				t.Errorf("execution %q, key %q: got %v, want code %q", c.name, named, err, c.want)
+			}
+		}
+	}
+}
+
+func TestPlanProtected(t *testing.T) {
+	for _, value := range []string{"true", "yes", "", "false"} {
+		a := iamkeystest.NewAccount()
+		a.AddUser(user, iamkeys.Tag{Key: "IamKeys:Protect", Value: value}, iamkeys.Tag{Key: iamkeys.TagSecret, Value: "elsewhere/x"})
+		a.AddKey(user, 80*day)
+		_, err := planner(a.Start()).Run(t.Context(), iamkeys.PlanInput{UserName: user})
+		wantCode(t, err, iamkeys.Protected)
+	}
+}
+
+// Of one user's rotations the one begun first goes on.
+func TestPlanGivesWay(t *testing.T) {
+	const old = "AKIAIAMKEYSTEST00001" // the user's key
+	this := iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: old, Input: json.RawMessage(`{"userName":"` + user + `"}`), Started: iamkeystest.Epoch}
+	with := func(change func(*iamkeys.Execution)) iamkeys.Execution {
+		e := this
+		e.Name = old + "-2"
+		change(&e)
+		return e
+	}
+	started := func(d time.Duration) func(*iamkeys.Execution) {
+		return func(e *iamkeys.Execution) { e.Started = iamkeystest.Epoch.Add(d) }
+	}
+	for _, c := range []struct {
+		name  string
+		other iamkeys.Execution
+		want  iamkeys.Code
+	}{
+		{"alone", this, ""},
+		{"an earlier one", with(started(-time.Millisecond)), iamkeys.InProgress},
+		{"an earlier one of another key", with(func(e *iamkeys.Execution) { e.Name = "AKIAIOSFODNN7EXAMPLE"; e.Started = e.Started.Add(-40 * day) }), iamkeys.InProgress},
+		{"a later one", with(started(time.Millisecond)), ""},
+		{"at the same instant, the greater name", with(started(time.Microsecond)), ""},
+		{"at the same instant, the lesser name", with(func(e *iamkeys.Execution) { e.Name = "AKIAIAMKEYSTEST00000" }), iamkeys.InProgress},
+		{"an earlier one in another letter case", with(func(e *iamkeys.Execution) {
+			started(-time.Hour)(e)
+			e.Input = json.RawMessage(`{"userName":"CI-Deploy"}`)
+		}), iamkeys.InProgress},
+		{"an earlier one of another user", with(func(e *iamkeys.Execution) {
+			started(-time.Hour)(e)
+			e.Input = json.RawMessage(`{"userName":"other"}`)
+		}), ""},
+		{"an earlier one of nobody", with(func(e *iamkeys.Execution) {
+			started(-time.Hour)(e)
+			e.Input = json.RawMessage(`["` + user + `"]`)
+		}), ""},
+		{"an earlier one that has failed", with(func(e *iamkeys.Execution) {
+			started(-time.Hour)(e)
+			e.Status = iamkeys.ExecutionFailed
+		}), ""},
+		{"an earlier one that was stopped and redriven", with(started(-time.Hour)), iamkeys.InProgress},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := iamkeystest.NewAccount()
+			a.AddUser(user)
+			a.AddKey(user, 80*day)
+			a.SetExecution(this)
+			a.SetExecution(c.other)
+			in := iamkeys.PlanInput{UserName: user, Execution: &iamkeys.ThisExecution{Name: this.Name, Started: this.Started}}
+			_, err := planner(a.Start()).Run(t.Context(), in)
+			wantCode(t, err, c.want)
+			if c.want != "" && !strings.Contains(err.Error(), c.other.Name) {
+				t.Errorf("%v does not name %s", err, c.other.Name)
+			}
+			in.Execution = nil // whoever is no execution gives way to every one
+			_, err = planner(a.Start()).Run(t.Context(), in)
+			wantCode(t, err, iamkeys.InProgress)
+		})
+	}
+
+	t.Run("what cannot be read is no leave", func(t *testing.T) {
+		a := iamkeystest.NewAccount()
+		a.AddUser(user)
+		a.AddKey(user, 80*day)
+		a.SetExecution(with(started(-time.Hour)))
+		for _, unread := range []string{"states:ListExecutions", "states:DescribeExecution"} {
+			p := a.Start()
+			p.Fault = func(_ int, action string) iamkeystest.Fault {
+				if action == unread {
+					return iamkeystest.Throttled
+				}
+				return iamkeystest.None
+			}
+			_, err := planner(p).Run(t.Context(), iamkeys.PlanInput{UserName: user, Execution: &iamkeys.ThisExecution{Name: this.Name, Started: this.Started}})
+			wantCode(t, err, iamkeys.Throttled)
+		}
+	})
 }

@@ -38,8 +38,8 @@ var consumerEndings = map[string]ending{
 			w.install(&consumer{service: "s3", every: 5 * hour, reading: everyTime}, 2*hour)
 			w.Advance(hour)
 		},
-		input: map[string]any{"maxWaitDays": 5},
-		want:  "KeyInUse", old: active, new: active, told: "ready reminder failed", calls: "delete",
+		input: map[string]any{"quietHours": 96, "maxWaitDays": 5},
+		old:   none, new: active, told: "ready reminder off done",
 	},
 	"nobody uses the new key": {
 		want: "NotAdopted", old: active, new: active, told: "ready reminder failed", says: "nothing has used the new key", calls: "delete",

@@ -122,7 +122,7 @@ var peopleEndings = map[string]ending{
 				w.in(3*day, func() { w.person(func() { w.SetStatus(user, old, inactive) }, old) })
 			})
 		},
-		input: map[string]any{"maxWaitDays": 5},
+		input: map[string]any{"quietHours": 96, "maxWaitDays": 5},
 		want:  "NotAdopted", old: inactive, new: active, told: "ready reminder failed",
 	},
 }

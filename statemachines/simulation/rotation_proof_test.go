@@ -101,13 +101,14 @@ func randomRun(rt *rapid.T) *world {
 	// AWS's delays.
 	w.ListLag, w.WriteLag = one("list lag", 0, 4*time.Second, 15*time.Second), one("write lag", 0, 3*time.Second)
 	w.SecretLag, w.Propagation = one("secret lag", 0, 2*time.Second, 5*time.Second), one("propagation", 0, 8*time.Second, 12*time.Second)
-	w.LastUsedLag = one("last-use lag", 0, hour, 4*hour, 12*hour)
+	w.LastUsedLag = one("last-use lag", 0, hour, 4*hour, 6*hour)
 
 	// The rotation's lengths: those of the stack, or shorter ones.
 	input := map[string]any{"userName": user}
-	quiet, wait, soak := 168*hour, 30*day, 30*day
+	quiet, wait, soak := 216*hour, 45*day, 30*day
 	if !chance(32, "stack's lengths") {
 		quiet, wait, soak = one("quiet window", 24*hour, 24*hour, 48*hour, 168*hour), one("wait", 2*day, 4*day, 8*day), one("soak", day, 3*day)
+		wait = max(wait, quiet.Truncate(day)+day) // or nothing is ever switched off
 		input["quietHours"], input["maxWaitDays"], input["soakDays"] = int(quiet.Hours()), int(wait.Hours())/24, int(soak.Hours())/24
 		input["pollHours"] = []int{6, 12, 24, 24, 48}[w.pick(5, "poll")]
 	}
@@ -217,11 +218,11 @@ func randomRun(rt *rapid.T) *world {
 		case 2:
 			delete(next, "accessKeyId")
 		}
-		w.start(one("again after", 5*time.Minute, hour, day, 3*day), fmt.Sprint("again-", len(w.started)), rotation(), next, again)
+		w.start(one("again after", 5*time.Minute, hour, day, 3*day), fmt.Sprint(old, "-again-", len(w.started)), rotation(), next, again)
 	}
 	w.start(0, old, rotation(), input, again)
 	if chance(8, "a second execution") {
-		w.start((wait+soak)/16*time.Duration(w.pick(16, "after")), "second", rotation(), map[string]any{"userName": user, "accessKeyId": old}, nil)
+		w.start((wait+soak)/16*time.Duration(w.pick(16, "after")), old+"-second", rotation(), map[string]any{"userName": user, "accessKeyId": old}, nil)
 	}
 	w.run(0)
 	if first := w.started[0]; !w.disturbed && len(w.touched) == 0 && len(w.started) == 1 && !slices.Contains([]string{"", "KeyInUse", "NotAdopted", "SecretInUse"}, first.endName()) {
@@ -259,7 +260,7 @@ func (w *world) heal(left []string) {
 	w.undisturbed()
 	var e *execution
 	w.in(10*time.Minute, func() {
-		e = w.start(0, "heal", rotation(), map[string]any{"userName": user, "quietHours": 24, "maxWaitDays": 1, "pollHours": 24, "soakDays": 1}, nil)
+		e = w.start(0, "heal", rotation(), map[string]any{"userName": user, "quietHours": 24, "maxWaitDays": 2, "pollHours": 48, "soakDays": 1}, nil)
 	})
 	w.run(11 * time.Minute)
 	w.run(0)

@@ -402,11 +402,11 @@ func (v *witness) told(h *hand, m iamkeys.Message) {
 			so = status == iamkeys.Active && len(v.used[id]) > 0
 		case "Inactive":
 			so = status == iamkeys.Inactive
-		case "deleted":
+		case "deleted", "not found any more":
 			so = status == ""
 		case "not Active or not delivered":
 			so = status != iamkeys.Active || now.held != id
-		case "unchanged", "Active when last seen":
+		case "unchanged", "left as it is", "Active when last seen":
 			so = true
 		default:
 			so = strings.HasSuffix(says, "?") || strings.Contains(says, "as far as is known")
@@ -449,7 +449,7 @@ func (w *world) end(e *execution) {
 	switch name {
 	case "":
 		out, _ := e.output.(map[string]any)
-		if out["accessKeyId"] != e.old() || out["newAccessKeyId"] != e.newKey || len(out) != 13 {
+		if out["accessKeyId"] != e.old() || out["newAccessKeyId"] != e.newKey || len(out) != 14 {
 			w.fail("the output is %v", e.output)
 		}
 		if untouched && (now.status(e.old()) != "" || now.status(e.newKey) != iamkeys.Active || now.held != e.newKey) {

@@ -428,13 +428,14 @@ var errStopped = errors.New("stopped")
 
 // start starts an execution after d; then, if not nil, runs when it has ended.
 func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[string]any, then func(*execution)) *execution {
+	if m == rotation() && !strings.HasPrefix(name, "AKIA") {
+		name = w.toRotate(input) + "-" + name
+	}
 	e := &execution{w: w, name: name, machine: m, input: input}
 	w.started = append(w.started, e)
-	if m == rotation() {
-		w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: name, Status: e.status()})
-	}
 	w.begin(d, func(a *actor) {
 		e.began = w.Now()
+		e.run.Name, e.run.Started = name, e.began
 		e.run.Wait = func(_ context.Context, d time.Duration) error { return e.wait(a, d) }
 		call := asl.Lambda(func(_ context.Context, function string, payload any) (any, error) {
 			return e.invoke(a, function, payload)
@@ -459,6 +460,9 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 		if err := json.Unmarshal(text, &in); err != nil {
 			panic(err)
 		}
+		if m == rotation() {
+			w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: name, Status: e.status(), Input: text})
+		}
 		e.output, err = m.Run(context.Background(), &e.run, in)
 		a.live()
 		if failed, ok := errors.AsType[*asl.Error](err); ok {
@@ -479,6 +483,20 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 		}
 	})
 	return e
+}
+
+// toRotate gives the key that an execution is named by: the one that its input names,
+// else the user's oldest Active one.
+func (w *world) toRotate(input map[string]any) string {
+	if named, ok := input["accessKeyId"].(string); ok {
+		return named
+	}
+	for _, k := range w.Keys(fmt.Sprint(input["userName"])) {
+		if k.Status == iamkeys.Active {
+			return k.AccessKeyID
+		}
+	}
+	return "AKIAIAMKEYSTEST99999"
 }
 
 // startExecution is what the scheduled rotation calls: the name of an execution

@@ -86,7 +86,7 @@ func ready(s situation) text {
 		todo = append(todo, say("The old key was last used by SES. A mail host that sends by SMTP has no use for the secret itself: derive its SMTP password from it again, for each Region that it sends from. Its SMTP user name is the new key's ID, %s.", s.newKey()))
 	}
 	return text{
-		said: paragraphs(say("A new access key is in the current version of secret %s. The old key still works, and so does the new one.", s.secret())),
+		said: paragraphs(say("A new access key is in the current version of secret %s. The old key is left as it is for now, and the new one works.", s.secret())),
 		todo: append(todo,
 			say("If the old key could not be switched off by %s, it stays on, the rotation ends as failed, and you are told.", s.in(r.Polls*r.PollSeconds)),
 			s.toStop()),

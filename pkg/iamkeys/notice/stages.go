@@ -46,7 +46,7 @@ type row struct {
 }
 
 var stages = []row{
-	{rotation, "ready", "the new key is delivered", "the new key is ready", "Active", "Active, delivered", ready},
+	{rotation, "ready", "the new key is delivered", "the new key is ready", "left as it is", "Active, delivered", ready},
 	{rotation, "reminder", "half the wait is over", "half the time is over, the old key is still on", lastSeen, lastSeen, reminder},
 	{rotation, "off", "the old key is Inactive", "the old key is switched off", "Inactive", lastSeen, off},
 	{rotation, "done", "the old key is deleted", "done, the old key is deleted", "deleted", lastSeen, done},
@@ -94,10 +94,11 @@ const (
 
 func only(codes ...iamkeys.Code) []iamkeys.Code { return codes }
 
-// answers is searched from the top. Only KeyInUse and NotAdopted are said of an Active
-// key; what any other error left is not known for certain, and not said as if it were.
+// answers is searched from the top. Only KeyInUse is said of an Active key
+// alone; what any other error left is not known for certain, and not said as if it were.
 var answers = []answer{
-	{rotation, "reminder", anyStep, only(iamkeys.KeyInUse, iamkeys.NotAdopted), "", "Active", "Active, delivered", nil},
+	{rotation, "reminder", anyStep, only(iamkeys.KeyInUse), "", "Active", "Active, delivered", nil},
+	{rotation, "reminder", anyStep, only(iamkeys.NotAdopted), "", "Active, as far as is known", "Active, delivered", nil},
 	{rotation, "done", iamkeys.StartDeactivate, nil, "done, the old key is gone", "", "", goneInWait},
 
 	{rotation, failed, unplanned, only(iamkeys.InProgress), "not begun, another one goes first", "unchanged", "", anotherFirst},
@@ -108,16 +109,16 @@ var answers = []answer{
 	{rotation, failed, iamkeys.StartCreate, nil, "", "Active", "", notCreated},
 	{rotation, failed, anyStep, only(iamkeys.RolledBack), "rolled back, the old key is Active again", "Active again", "", wentBack},
 	{rotation, failed, anyStep, only(iamkeys.NoSuchEntity), "ended, the user is gone or renamed", "not found under this user", "not found under this user", userGone},
-	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotReplaced), "", "Inactive", notDelivered, notReplacedInSoak},
-	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotAdopted), "ended, nothing uses the new key", "Inactive", "Active, not in use", notAdoptedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotReplaced), "", maybeInactive, notDelivered, notReplacedInSoak},
+	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotAdopted), "ended, nothing uses the new key", maybeInactive, "Active, not in use", notAdoptedInSoak},
 	{rotation, failed, iamkeys.StartSoak, only(iamkeys.KeyInUse), "ended, the old key was used", "Inactive", "", usedInSoak},
 	{rotation, failed, iamkeys.StartSoak, only(iamkeys.AccessDenied), "", maybeInactive, "", deniedInSoak},
 	{rotation, failed, iamkeys.StartSoak, only(iamkeys.NotifyFailed), "", "Inactive, or deleted", "", nobodyToldInSoak},
 	{rotation, failed, iamkeys.StartSoak, nil, "", maybeInactive, "", endedInSoak},
 	{rotation, failed, anyStep, only(iamkeys.KeyInUse), "failed, the old key is still in use", "Active", "Active", stillInUse},
-	{rotation, failed, anyStep, only(iamkeys.NotAdopted), "failed, the new key is not in use", "Active", "Active", neverAdopted},
+	{rotation, failed, anyStep, only(iamkeys.NotAdopted), "failed, the new key is not in use", "Active, as far as is known", "Active", neverAdopted},
 	{rotation, failed, anyStep, only(iamkeys.NotReplaced), "", "", notDelivered, notReplacedInWait},
-	{rotation, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active", "Active", nobodyTold},
+	{rotation, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active, as far as is known", "Active", nobodyTold},
 
 	{retirement, "kept", anyStep, only(iamkeys.NoSuchEntity), "the user is gone or renamed", "not found under this user", "", keptUserGone},
 	{retirement, "kept", ours, nil, "the key stays off, and is not deleted", "Inactive", "", keptAfterOff},

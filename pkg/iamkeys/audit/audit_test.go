@@ -805,6 +805,24 @@ func TestAuditOlderRun(t *testing.T) {
 	}
 }
 
+// TestAuditLatestOfTheFuture: a latest.json as of later than the run, by a clock that was
+// wrong, stays; what is new by it is told all the same, and the run is done.
+func TestAuditLatestOfTheFuture(t *testing.T) {
+	a := company()
+	mustAudit(t, a, event(a))
+	future := strings.Replace(string(a.Objects()[base+"latest.json"].Content), `"asOf":"2026-11-23T09:01:04Z"`, `"asOf":"2027-11-23T09:01:04Z"`, 1)
+	a.SetObject(base+"latest.json", []byte(future))
+	a.Advance(5 * time.Hour)
+	a.AddRootKey(day)
+	in := event(a)
+	if out := mustAudit(t, a, in); out.New != 1 || !out.Notified || string(a.Objects()[base+"latest.json"].Content) != future {
+		t.Errorf("%+v", out)
+	}
+	if out := mustAudit(t, a, in); out.Notified {
+		t.Errorf("again: %+v", out)
+	}
+}
+
 // TestAuditRequestID: without an event the request ID names the run, also when
 // its retry comes after midnight.
 func TestAuditRequestID(t *testing.T) {
@@ -958,6 +976,32 @@ func TestAuditNotify(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestAuditQuietLook: a look by hand of which nobody is told leaves everything new for
+// the next run; the same look again is answered from what is stored.
+func TestAuditQuietLook(t *testing.T) {
+	a := company()
+	look := audit.Input{Tell: audit.TellNever}
+	for range 2 {
+		if out := mustAudit(t, a, look); out.Notified || out.New != len(companyFindings) || latest(t, a) != nil || len(a.Stored()) != 4 {
+			t.Errorf("the look: %+v, stored %q", out, a.Stored())
+		}
+		a.Advance(time.Hour)
+	}
+	if out := mustAudit(t, a, event(a)); !out.Notified || out.New != len(companyFindings) || len(a.Messages()) != 1 {
+		t.Errorf("the run after it: %+v, %d messages", out, len(a.Messages()))
+	}
+	a.Advance(5 * time.Hour)
+	a.AddRootKey(day)
+	look.EventTime = a.Now()
+	if out := mustAudit(t, a, look); out.New != 1 || out.Open != len(companyFindings) {
+		t.Errorf("a look later: %+v", out)
+	}
+	a.Advance(time.Hour)
+	if out := mustAudit(t, a, event(a)); !out.Notified || out.New != 1 {
+		t.Errorf("the run after that: %+v", out)
 	}
 }
 
@@ -1187,8 +1231,8 @@ func TestAuditSize(t *testing.T) {
 // TestAuditHistoryAddsUp runs audits over weeks in which keys come and go and
 // calls fail: each report accounts for every finding of the one it compares with,
 // says resolved only of what is, and the latest report never gets older. A run that
-// was stored and not sent keeps what it was compared with, though an older one may
-// have become the latest since. The steps are more than four hours apart, so that no
+// was stored and not sent is compared anew with an older one that has become the latest
+// since. The steps are more than four hours apart, so that no
 // credential report is of the one before.
 func TestAuditHistoryAddsUp(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -1199,14 +1243,6 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 		}
 		var events []audit.Input
 		var prev *audit.Report
-		before := map[string]*audit.Report{} // run → the latest report when the run was stored
-		place := func(f audit.Finding) string {
-			s := fmt.Sprintf("%s %s", f.Rule, f.UserName)
-			if f.CreateDate != nil {
-				s += f.CreateDate.Format(" 2006-01-02T15:04:05")
-			}
-			return s
-		}
 		places := func(findings []audit.Finding) map[string]audit.Finding {
 			m := map[string]audit.Finding{}
 			for _, f := range findings {
@@ -1265,12 +1301,6 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 					return iamkeystest.None
 				}
 			})
-			run := in.EventTime.UTC()
-			id := run.Format("20060102T150405Z")
-			_, known := before[id]
-			if _, stored := a.Objects()[base+run.Format("2006/01/02/")+id+".json"]; stored && !known {
-				before[id] = prev
-			}
 			o, ok := a.Objects()[base+"latest.json"]
 			if !ok {
 				continue
@@ -1286,7 +1316,7 @@ func TestAuditHistoryAddsUp(t *testing.T) {
 			if prev != nil && now.Summary.AsOf.Before(prev.Summary.AsOf) {
 				rt.Errorf("latest is as of %s, it was as of %s", now.Summary.AsOf, prev.Summary.AsOf)
 			}
-			switch compared, with := before[now.Summary.RunID], now.Summary.ComparedWith; {
+			switch compared, with := prev, now.Summary.ComparedWith; {
 			case compared == nil && with != nil:
 				rt.Fatalf("compared with %s, and there was none", with)
 			case compared != nil && (with == nil || !with.Equal(compared.Summary.AsOf)):

@@ -14,18 +14,23 @@ type comparison struct {
 	judged     Report               // compared with nothing
 	unexamined map[string]UserFacts // as compare takes it
 	before     *latest              // what it was compared with; nil when only the report says
+	compared   bool                 // with any
 }
 
 // damagedNote begins the note of a report that could not be compared.
 const damagedNote = "The report before cannot be read"
 
-// with compares the report with what latest.json holds.
+// with compares the report with what latest.json holds: at first with the report that
+// stood there before the account was examined, then with one of a run beside. That one
+// may have looked later, or earlier, at any user: what it found and this one did not
+// stays open, and the next run tells whether it is resolved.
 func (c *comparison) with(before latest) {
 	c.Report, c.before = c.judged.clone(), &before
 	if before.damaged != "" {
 		c.Summary.Notes = append(c.Summary.Notes, damagedNote+" ("+before.damaged+"), so everything counts as new.")
 	}
-	c.compare(before.report, c.unexamined)
+	c.compare(before.report, c.unexamined, c.compared)
+	c.compared = true
 }
 
 // comparedWith reports whether the report was compared with what latest.json holds, by
@@ -42,7 +47,7 @@ func (c *comparison) comparedWith(l latest) bool {
 // not examined is all that another comparison needs, but for keys of theirs that were
 // known to be gone: these stay open.
 func stored(r Report) *comparison {
-	c := &comparison{Report: r, judged: r.clone(), unexamined: map[string]UserFacts{}}
+	c := &comparison{Report: r, judged: r.clone(), unexamined: map[string]UserFacts{}, compared: true}
 	for _, f := range r.Findings {
 		if f.Rule == Unexamined {
 			u := UserFacts{User: exempted(f), Unexamined: f.Remedy}
@@ -77,9 +82,9 @@ func (inv Inventory) unexamined() map[string]UserFacts {
 // run. A finding that is not there any more is resolved only when its user was
 // examined, or user or key are gone; otherwise it stays open as it was, and an
 // exempt one stays exempt while the exemption holds.
-func (r *Report) Compare(before *Report, inv Inventory) { r.compare(before, inv.unexamined()) }
+func (r *Report) Compare(before *Report, inv Inventory) { r.compare(before, inv.unexamined(), false) }
 
-func (r *Report) compare(before *Report, unexamined map[string]UserFacts) {
+func (r *Report) compare(before *Report, unexamined map[string]UserFacts, beside bool) {
 	if before == nil {
 		before = &Report{}
 	} else {
@@ -119,7 +124,7 @@ func (r *Report) compare(before *Report, unexamined map[string]UserFacts) {
 		for _, f := range left {
 			rule, _ := RuleOf(f.Rule)
 			e := exemption(u.User, rule, asOf)
-			switch stays, holds := unread && !u.lacks(f), e != nil && e.Invalid == nil; {
+			switch stays, holds := beside || unread && !u.lacks(f), e != nil && e.Invalid == nil || beside && !unread; {
 			case stays && f.State == Exempt && holds:
 				r.Exempt = append(r.Exempt, f)
 			case stays && f.State == Exempt:

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -443,3 +444,38 @@ func TestEndpoint(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What is attached to a user, and to its groups, is read from all pages.
+func TestPower(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.AddUser("alice")
+	for n := range 3 {
+		account.Attach("alice", fmt.Sprintf("arn:aws:iam::aws:policy/Own%d", n))
+		account.AttachToGroup("group", fmt.Sprintf("arn:aws:iam::aws:policy/Group%d", n))
+		account.Join("alice", fmt.Sprintf("group-%d", n))
+	}
+	server := account.Serve(t)
+	server.PageSize = 1
+	iam := awsiam.New(config(server.URL))
+	own, err := iam.ListAttachedUserPolicies(t.Context(), "alice")
+	if err != nil || len(own) != 3 || own[2] != "arn:aws:iam::aws:policy/Own2" {
+		t.Errorf("got %v, %v", own, err)
+	}
+	groups, err := iam.ListGroupsForUser(t.Context(), "alice")
+	if err != nil || !slices.Equal(groups, []string{"group-0", "group-1", "group-2"}) {
+		t.Errorf("got %v, %v", groups, err)
+	}
+	attached, err := iam.ListAttachedGroupPolicies(t.Context(), "group")
+	if err != nil || len(attached) != 3 || attached[2] != "arn:aws:iam::aws:policy/Group2" {
+		t.Errorf("got %v, %v", attached, err)
+	}
+	for _, err := range []error{
+		func() error { _, err := iam.ListAttachedUserPolicies(t.Context(), "nobody"); return err }(),
+		func() error { _, err := iam.ListGroupsForUser(t.Context(), "nobody"); return err }(),
+		func() error { _, err := iam.ListAttachedGroupPolicies(t.Context(), "none"); return err }(),
+	} {
+		if iamkeys.CodeOf(err) != iamkeys.NoSuchEntity {
+			t.Errorf("got %v, want NoSuchEntity", err)
+		}
+	}
+}

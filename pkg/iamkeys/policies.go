@@ -1,6 +1,7 @@
 package iamkeys
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -49,6 +50,35 @@ func (u User) Power() Power {
 		return PowerUser
 	}
 	return NoPower
+}
+
+// PowerIAM is what one user's power is read from.
+type PowerIAM interface {
+	ListAttachedUserPolicies
+	ListGroupsForUser
+	ListAttachedGroupPolicies
+}
+
+// withPolicies gives the user with what is attached to it and to its groups, as far as
+// that can be read: what cannot leaves its power unknown, and nothing else.
+func withPolicies(ctx context.Context, iam PowerIAM, u User) User {
+	var err, failed error
+	if u.AttachedPolicies, err = iam.ListAttachedUserPolicies(ctx, u.UserName); err != nil {
+		failed = err
+	}
+	groups, err := iam.ListGroupsForUser(ctx, u.UserName)
+	if err != nil {
+		failed = err
+	}
+	for _, group := range groups {
+		attached, err := iam.ListAttachedGroupPolicies(ctx, group)
+		if err != nil {
+			failed = err
+		}
+		u.GroupPolicies = append(u.GroupPolicies, attached...)
+	}
+	u.PoliciesRead = failed == nil
+	return u
 }
 
 // awsPolicy gives the name of a managed policy of AWS's own account, "" of any other:

@@ -26,6 +26,21 @@ type GetUser interface {
 	GetUser(ctx context.Context, userName string) (User, error)
 }
 
+// ListAttachedUserPolicies gives the ARNs of the managed policies attached to the user itself.
+type ListAttachedUserPolicies interface {
+	ListAttachedUserPolicies(ctx context.Context, userName string) (arns []string, err error)
+}
+
+// ListGroupsForUser gives the names of the groups that the user is in.
+type ListGroupsForUser interface {
+	ListGroupsForUser(ctx context.Context, userName string) (groups []string, err error)
+}
+
+// ListAttachedGroupPolicies gives the ARNs of the managed policies attached to the group.
+type ListAttachedGroupPolicies interface {
+	ListAttachedGroupPolicies(ctx context.Context, group string) (arns []string, err error)
+}
+
 // CreateAccessKey makes a key, in one attempt: it has no idempotency token, so a
 // retry could make a second one. The user agent says iamkeys/<nonce>, by which
 // CloudTrail tells who made it.

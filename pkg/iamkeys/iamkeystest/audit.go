@@ -209,6 +209,45 @@ func (a *Account) Join(userName, group string) {
 	a.users[userName].groups = append(a.users[userName].groups, group)
 }
 
+// ListAttachedUserPolicies implements the port.
+func (p *Process) ListAttachedUserPolicies(ctx context.Context, userName string) (arns []string, err error) {
+	err = p.call(ctx, "iam:ListAttachedUserPolicies", func() error {
+		u := p.users[userName]
+		if u == nil {
+			return p.unknown("User %s", userName)
+		}
+		arns = slices.Clone(u.AttachedPolicies)
+		return nil
+	})
+	return arns, err
+}
+
+// ListGroupsForUser implements the port.
+func (p *Process) ListGroupsForUser(ctx context.Context, userName string) (groups []string, err error) {
+	err = p.call(ctx, "iam:ListGroupsForUser", func() error {
+		u := p.users[userName]
+		if u == nil {
+			return p.unknown("User %s", userName)
+		}
+		groups = slices.Clone(u.groups)
+		return nil
+	})
+	return groups, err
+}
+
+// ListAttachedGroupPolicies implements the port.
+func (p *Process) ListAttachedGroupPolicies(ctx context.Context, group string) (arns []string, err error) {
+	err = p.call(ctx, "iam:ListAttachedGroupPolicies", func() error {
+		attached, ok := p.groups[group]
+		if !ok {
+			return p.unknown("Group %s", group)
+		}
+		arns = slices.Clone(attached)
+		return nil
+	})
+	return arns, err
+}
+
 // GetAccountAuthorizationDetails implements the port; each page of 1,000 users and
 // groups, the users first, is a call.
 func (p *Process) GetAccountAuthorizationDetails(ctx context.Context) (users []iamkeys.User, err error) {

@@ -408,6 +408,31 @@ func (s *Server) answer(ctx context.Context, q request) (answer, error) {
 			members.add(member)
 		}
 		return q.result(append(more, members, groups)...)
+	case "iam:ListAttachedUserPolicies", "iam:ListAttachedGroupPolicies":
+		arns := s.ListAttachedGroupPolicies
+		of := q.form.Get("GroupName")
+		if q.action == "iam:ListAttachedUserPolicies" {
+			arns, of = s.ListAttachedUserPolicies, q.form.Get("UserName")
+		}
+		all, err := arns(ctx, of)
+		if err != nil {
+			return answer{}, err
+		}
+		page, more := s.page(q, len(all))
+		policies := attached(all[page.from:page.to])
+		policies.name = "AttachedPolicies"
+		return q.result(append(more, policies)...)
+	case "iam:ListGroupsForUser":
+		all, err := s.ListGroupsForUser(ctx, q.form.Get("UserName"))
+		if err != nil {
+			return answer{}, err
+		}
+		page, more := s.page(q, len(all))
+		groups := node("Groups")
+		for _, name := range all[page.from:page.to] {
+			groups.add(node("member", leaf("Path", "/"), leaf("GroupName", name), leaf("GroupId", "AGPAEXAMPLE"), leaf("Arn", "arn:aws:iam::"+s.ID+":group/"+name), leaf("CreateDate", stamp(Epoch))))
+		}
+		return q.result(append(more, groups)...)
 	case "iam:GetAccountSummary":
 		rootKey, err := s.GetAccountSummary(ctx)
 		if err != nil {

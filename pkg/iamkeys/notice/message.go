@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -18,6 +20,8 @@ type matter struct {
 	userName string        // "" of a list
 	owner    string        // as the user's tag names it
 	count    int           // of a list
+	severity string        // attribute; "" for none
+	named    string        // what the subject names, where that is not the user
 	check    func(Stage) error
 	facts    func(row) []fact // what stands above the text
 	list     func() []string  // what stands below it
@@ -119,14 +123,47 @@ func (s situation) saying() string {
 	return headline
 }
 
-// message writes the notice.
+// message writes the notice, with as many exposed keys as it holds, and to the owner of
+// each what is theirs.
 func message(s situation) iamkeys.Message {
+	if s.Exposure == nil {
+		return write(s)
+	}
+	of := func(keys []ExposedKey, omitted int) situation {
+		part := s
+		e := *s.Exposure
+		e.Keys, e.Omitted = keys, omitted
+		part.Exposure, part.matter = &e, ofExposure(e)
+		return part
+	}
+	all := s.Exposure.Keys
+	m := fit(len(all), func(most int) iamkeys.Message { return write(of(all[:most], len(all)-most)) })
+	if m.Mails == nil {
+		owners := map[string][]ExposedKey{}
+		for _, k := range all {
+			if owner := value(k.Owner); owner != "" {
+				owners[owner] = append(owners[owner], k)
+			}
+		}
+		for _, owner := range slices.Sorted(maps.Keys(owners)) {
+			mine := write(of(owners[owner], 0))
+			m.Mails = append(m.Mails, iamkeys.Mail{Owner: owner, Subject: mine.Subject, Text: mine.Text + "\n" + why("of their users")})
+		}
+	}
+	return m
+}
+
+// write writes the notice.
+func write(s situation) iamkeys.Message {
 	headline, t := s.saying(), s.row.text(s)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n", Capital(headline))
 	brief := lines(t.said)
 	if s.facts != nil {
-		facts := append([]fact{{"Account", s.account}}, s.facts(s.row)...)
+		facts := s.facts(s.row)
+		if facts[0].name != "Account" {
+			facts = append([]fact{{"Account", s.account}}, facts...)
+		}
 		if s.Error != nil {
 			facts = append(facts, fact{"Error", Printable(s.Error.Name)})
 		}
@@ -161,8 +198,8 @@ func message(s situation) iamkeys.Message {
 	tell("The last thing reported was", s.Error)
 	tell("Before that, an attempt to switch the old key off met", s.EarlierError)
 	about := "IAM key " + string(s.of.kind)
-	if s.userName != "" {
-		about += " " + s.userName
+	if name := cmp.Or(s.userName, s.named); name != "" {
+		about += " " + name
 	}
 	content, _ := json.Marshal(struct {
 		Kind Kind `json:"kind"`
@@ -174,14 +211,30 @@ func message(s situation) iamkeys.Message {
 		Attributes: []iamkeys.Attribute{
 			{Name: "kind", Value: string(s.of.kind)},
 			{Name: "stage", Value: string(s.Stage)},
-			{Name: "userName", Value: s.userName},
+			{Name: "severity", Value: s.severity},
+			{Name: "userName", Value: attributeText(s.userName)},
+			{Name: "account", Value: attributeText(s.named)},
 			{Name: "owner", Value: attributeText(s.owner)},
 		},
 	}
 	if s.owner != "" {
-		m.Mails = []iamkeys.Mail{{Owner: s.owner, Subject: m.Subject, Text: m.Text + "\n" + Wrap("", "", "You get this mail because the owner tag of IAM user "+Printable(s.userName)+" is your address.") + "\n"}}
+		m.Mails = []iamkeys.Mail{{Owner: s.owner, Subject: m.Subject, Text: m.Text + "\n" + why("of IAM user "+Printable(s.userName))}}
 	}
 	return m
+}
+
+// why tells an owner why the mail came.
+func why(users string) string {
+	return Wrap("", "", "You get this mail because the owner tag "+users+" is your address.") + "\n"
+}
+
+// fit gives the message that has as many of n things as SNS takes.
+func fit(n int, build func(most int) iamkeys.Message) iamkeys.Message {
+	if m := build(n); m.Fits() {
+		return m
+	}
+	tooMany := sort.Search(n, func(most int) bool { return !build(most).Fits() })
+	return build(max(0, tooMany-1))
 }
 
 // lines gives each paragraph as one line.

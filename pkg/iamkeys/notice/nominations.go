@@ -20,11 +20,11 @@ type Unused struct {
 
 // An UnusedKey is one that was nominated for retirement.
 type UnusedKey struct {
-	UserName    string  `json:"userName"`
-	AccessKeyID string  `json:"accessKeyId"`
-	IdleDays    int     `json:"idleDays"`
-	Owner       *string `json:"owner"`
-	Power       *string `json:"power"`
+	UserName    string        `json:"userName"`
+	AccessKeyID string        `json:"accessKeyId"`
+	IdleDays    int           `json:"idleDays"`
+	Owner       *string       `json:"owner"`
+	Power       iamkeys.Power `json:"power"`
 }
 
 // A SkippedKey is one that is unused and was not nominated.
@@ -52,7 +52,7 @@ func ofUnused(u Unused) matter {
 	var nominated, skipped []string
 	for _, r := range u.Retirements {
 		nominated = append(nominated, fmt.Sprintf("%s  %s  unused for %s%s", Printable(r.AccessKeyID), Printable(r.UserName), Several(r.IdleDays, "day"), owned(r.Owner)))
-		if value(r.Power) != "" {
+		if r.Power != iamkeys.NoPower {
 			nominated = append(nominated, "    "+powerful(r.Power))
 		}
 	}

@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -17,8 +18,9 @@ import (
 // started: what it can tell are the stages of stages.go.
 type Notify struct {
 	Send    Send
-	Account string         // its ID, twelve digits
-	Zone    *time.Location // in which people are told times; nil is UTC
+	S3      iamkeys.PutObject // for the markers by which exposed knows what was told
+	Account string            // its ID, twelve digits
+	Zone    *time.Location    // in which people are told times; nil is UTC
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -33,6 +35,7 @@ type Input struct {
 	Due          *audit.DueOutput `json:"due,omitempty"`
 	Retirement   *Retirement      `json:"retirement,omitempty"`
 	Unused       *Unused          `json:"unused,omitempty"`
+	Exposure     *Exposure        `json:"exposure,omitempty"`
 }
 
 // matters gives whatever the input holds that a notice can be about.
@@ -48,6 +51,9 @@ func (in Input) matters() (there []matter) {
 	}
 	if in.Unused != nil {
 		there = append(there, ofUnused(*in.Unused))
+	}
+	if in.Exposure != nil {
+		there = append(there, ofExposure(*in.Exposure))
 	}
 	return there
 }
@@ -107,7 +113,7 @@ func (o Notify) Run(ctx context.Context, in Input) (Output, error) {
 		in.EarlierError = nil
 	}
 	about, r, err := in.about()
-	if err != nil || r.of.list && about.count == 0 {
+	if err != nil || r.of.list && about.count == 0 || in.Exposure != nil && !in.Exposure.untold(in.Stage) {
 		return Output{}, err
 	}
 	id, err := o.Send.Publish(ctx, message(situation{Input: in, matter: about, row: r, account: o.Account, now: o.Now(), zone: cmp.Or(o.Zone, time.UTC)}))
@@ -115,7 +121,25 @@ func (o Notify) Run(ctx context.Context, in Input) (Output, error) {
 		return Output{}, iamkeys.Failed(iamkeys.NotifyFailed, err, "The notice %s could not be published (%s); nothing else has changed.", in.Stage, iamkeys.CodeOf(err))
 	}
 	o.Log.InfoContext(ctx, "published notice", "stage", in.Stage, "messageId", id)
+	if in.Exposure != nil && in.Stage == "exposed" {
+		o.mark(ctx, *in.Exposure, id)
+	}
 	return Output{&id}, nil
+}
+
+// mark notes of each key that people were told. Where that fails, they may be told again.
+func (o Notify) mark(ctx context.Context, e Exposure, messageID string) {
+	content, _ := json.Marshal(map[string]string{"messageId": messageID, "time": o.Now().UTC().Format(time.RFC3339)}) // strings always marshal
+	marked := map[string]bool{}
+	for _, k := range e.Keys {
+		if !k.First || marked[k.Entity] {
+			continue
+		}
+		marked[k.Entity] = true
+		if err := o.S3.PutObject(ctx, iamkeys.ExposureMarker(e.Exposure, k.Entity), "application/json", bytes.NewReader(content), nil); err != nil {
+			o.Log.WarnContext(ctx, "the notice was sent, and may be sent again: its marker could not be written", "code", iamkeys.CodeOf(err), "error", err.Error())
+		}
+	}
 }
 
 // code is the error's name, "" without an error.

@@ -76,7 +76,7 @@ const key = "AKIAIAMKEYSTEST00001"
 // retirement gives one whose key is not off, off by it ("ours"), or off by another hand.
 func retirement(off string) *notice.Retirement {
 	r := &notice.Retirement{
-		UserName: user, AccessKeyID: key, Owner: new("team-ci"), IdleDays: 104, Power: new("power"), QuietHours: 2400,
+		UserName: user, AccessKeyID: key, Owner: new("team-ci"), IdleDays: 104, Power: iamkeys.PowerUser, QuietHours: 2400,
 		NoticeSeconds: 11 * 24 * 3600, FinalSeconds: 3 * 24 * 3600, SoakDays: 90,
 	}
 	if off != "" {
@@ -117,7 +117,7 @@ func TestNotices(t *testing.T) {
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
 	}
 	nominated := &notice.Unused{
-		Retirements:   []notice.UnusedKey{{UserName: user, AccessKeyID: key, IdleDays: 104, Owner: new("team-ci"), Power: new("admin")}, {UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", IdleDays: 101}},
+		Retirements:   []notice.UnusedKey{{UserName: user, AccessKeyID: key, IdleDays: 104, Owner: new("team-ci"), Power: iamkeys.Admin}, {UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", IdleDays: 101}},
 		Skipped:       []notice.SkippedKey{{UserName: "appliance", AccessKeyID: "AKIAIAMKEYSTEST00004", Reason: "exempt"}, {UserName: "partner", AccessKeyID: "AKIAIAMKEYSTEST00005", Reason: "kept", Date: new(iamkeystest.Epoch.Add(-48 * time.Hour))}},
 		SkippedCounts: map[string]int{"exempt": 1, "kept": 1},
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 12, Keys: 15, KeysExamined: 15, Complete: true},

@@ -3,7 +3,7 @@ package notice
 import (
 	"encoding/json"
 	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,7 +14,7 @@ import (
 // mailLimit is how many findings a mail shows at most; more is for the stored report.
 const mailLimit = 100
 
-// ReportMessage gives what makes an audit's report, stored at where, fit for SNS: as many
+// Report gives what makes an audit's report, stored at where, fit for SNS: as many
 // findings as its size allows. text gives the mail, as render.Text does.
 func Report(text func(r audit.Report, where string, limit int) []byte) func(r audit.Report, where string) iamkeys.Message {
 	return func(r audit.Report, where string) iamkeys.Message {
@@ -22,16 +22,18 @@ func Report(text func(r audit.Report, where string, limit int) []byte) func(r au
 		if h := r.Highest(); h != "" {
 			severity = string(h)
 		}
-		build := func(most int) iamkeys.Message {
+		return fit(max(len(r.Findings), len(r.Exempt), len(r.Resolved)), func(most int) iamkeys.Message {
 			cut := r
 			cut.Findings, cut.Exempt, cut.Resolved = head(r.Findings, most), head(r.Exempt, most), head(r.Resolved, most)
 			omitted := len(r.Findings) + len(r.Exempt) + len(r.Resolved) - len(cut.Findings) - len(cut.Exempt) - len(cut.Resolved)
 			cut.Omitted = &omitted
 			content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
 			return iamkeys.Message{
-				Subject: subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, Headline(r.Summary))),
-				Text:    string(text(r, where, min(max(most, 1), mailLimit))),
-				JSON:    content,
+				Subject:   subject(fmt.Sprintf("IAM access keys %s: %s", r.Summary.Account, Headline(r.Summary))),
+				Text:      string(text(r, where, min(max(most, 1), mailLimit))),
+				JSON:      content,
+				Brief:     inBrief(r),
+				NextSteps: nextSteps(r, where),
 				Attributes: []iamkeys.Attribute{
 					{Name: "kind", Value: "audit"},
 					{Name: "severity", Value: severity},
@@ -40,11 +42,46 @@ func Report(text func(r audit.Report, where string, limit int) []byte) func(r au
 					{Name: "findings", Value: strconv.Itoa(len(r.Findings)), Number: true},
 				},
 			}
-		}
-		all := max(len(r.Findings), len(r.Exempt), len(r.Resolved))
-		tooMany := sort.Search(all+1, func(n int) bool { return !build(n).Fits() })
-		return build(max(0, tooMany-1))
+		})
 	}
+}
+
+// mentioned is how many findings a chat names.
+const mentioned = 10
+
+// told gives the findings that a chat names: the new ones, else the open ones, worst first.
+func told(r audit.Report) []audit.Finding {
+	fresh := slices.DeleteFunc(slices.Clone(r.Findings), func(f audit.Finding) bool { return f.State != audit.New })
+	if len(fresh) == 0 {
+		fresh = r.Findings
+	}
+	return head(fresh, mentioned)
+}
+
+// inBrief is the report as a chat has it.
+func inBrief(r audit.Report) string {
+	lines := []string{Capital(Headline(r.Summary)) + "."}
+	for _, f := range told(r) {
+		line := Printable(f.UserName)
+		if f.AccessKeyID != nil {
+			line += ", " + Printable(*f.AccessKeyID)
+		}
+		lines = append(lines, fmt.Sprintf("%s: %s, %s, %s", line, f.Rule, f.Severity, f.State))
+	}
+	if n := len(r.Findings) - len(lines) + 1; n > 0 {
+		lines = append(lines, Count(n)+" more.")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// nextSteps are the remedies of what a chat names, and where the whole report is.
+func nextSteps(r audit.Report, where string) (steps []string) {
+	for _, f := range told(r) {
+		if !slices.Contains(steps, f.Remedy) {
+			steps = append(steps, f.Remedy)
+		}
+	}
+	return append(steps[:min(5, len(steps))], "Read the whole report: "+where+".html")
 }
 
 func head(findings []audit.Finding, most int) []audit.Finding {

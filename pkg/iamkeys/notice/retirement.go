@@ -8,16 +8,16 @@ import (
 
 // A Retirement is what retire answered, passed on whole, with what the workflow has learnt since.
 type Retirement struct {
-	UserName      string  `json:"userName"`
-	AccessKeyID   string  `json:"accessKeyId"`
-	Owner         *string `json:"owner"`
-	IdleDays      int     `json:"idleDays"`
-	Power         *string `json:"power"`
-	QuietHours    int     `json:"quietHours"`
-	NoticeSeconds int     `json:"noticeSeconds"`
-	FinalSeconds  int     `json:"finalSeconds"`
-	WaitSeconds   int     `json:"waitSeconds"`
-	SoakDays      int     `json:"soakDays"`
+	UserName      string        `json:"userName"`
+	AccessKeyID   string        `json:"accessKeyId"`
+	Owner         *string       `json:"owner"`
+	IdleDays      int           `json:"idleDays"`
+	Power         iamkeys.Power `json:"power"`
+	QuietHours    int           `json:"quietHours"`
+	NoticeSeconds int           `json:"noticeSeconds"`
+	FinalSeconds  int           `json:"finalSeconds"`
+	WaitSeconds   int           `json:"waitSeconds"`
+	SoakDays      int           `json:"soakDays"`
 
 	IdleSince *time.Time `json:"idleSince,omitempty"` // as deactivate answered, once the key is off
 	Ours      *bool      `json:"ours,omitempty"`      // once it is off: whether this retirement switched it off
@@ -59,18 +59,18 @@ func ofRetirement(r Retirement) matter {
 }
 
 // powers says what a user can do, by the policies that are attached to it or its groups.
-var powers = map[string]string{
-	"admin":   "administrator (AdministratorAccess or IAMFullAccess is attached)",
-	"power":   "all but IAM (PowerUserAccess is attached)",
-	"unknown": "unknown",
-	"":        "no administrator by a policy of AWS's own; more was not looked at",
+var powers = map[iamkeys.Power]string{
+	iamkeys.Admin:        "administrator (AdministratorAccess or IAMFullAccess is attached)",
+	iamkeys.PowerUser:    "all but IAM (PowerUserAccess is attached)",
+	iamkeys.UnknownPower: "unknown",
+	iamkeys.NoPower:      "no administrator by a policy of AWS's own; more was not looked at",
 }
 
-func powerful(power *string) string {
-	if said, ok := powers[value(power)]; ok {
+func powerful(power iamkeys.Power) string {
+	if said, ok := powers[power]; ok {
 		return said
 	}
-	return Printable(*power)
+	return Printable(string(power))
 }
 
 // offIn is how long it is until the key may be switched off, in seconds.

@@ -17,6 +17,7 @@ const (
 	KindAudit      Kind = "audit"
 	KindRotation   Kind = "rotation"
 	KindRetirement Kind = "retirement"
+	KindExposure   Kind = "exposure"
 )
 
 // A way is one of the things that a notice can be about.
@@ -31,6 +32,7 @@ var (
 	due        = way{"due", KindRotation, true}
 	retirement = way{"retirement", KindRetirement, false}
 	unused     = way{"unused", KindRetirement, true}
+	exposure   = way{"exposure", KindExposure, false}
 )
 
 // A row of the table of stages: when people are told, what the subject says, how the
@@ -61,6 +63,9 @@ var stages = []row{
 	{retirement, "rolledBack", "the key was reactivated or used in its soak", "the key is on again, and is kept", "Active again", "", reactivated},
 	{retirement, "removed", "the key is gone", "the key is gone", "deleted", "", removed},
 	{retirement, failed, "the retirement ended early", failedWith, lastSeen, "", failedBeforeOff},
+	{exposure, "exposed", "AWS Health reports a key in public", "access key was found in public/access keys were found in public", "", "", exposedKeys},
+	{exposure, "off", "a key is off whose switch-off AWS throttled at first", "the access key found in public is off", "", "", switchedOff},
+	{exposure, failed, "a key in public could not be switched off", "an access key found in public may still be on", "", "", notSwitchedOff},
 	{unused, "planned", "RetirementMode is plan, and keys are unused", "key would be warned of/keys would be warned of", "", "", retirementsPlanned},
 	{unused, "started", "RetirementMode is apply, and keys are unused", "retirement is being started/retirements are being started", "", "", retirementsStarted},
 }
@@ -131,6 +136,8 @@ var answers = []answer{
 	{retirement, failed, unplanned, nil, "", "unchanged", "", notLearnt},
 	{retirement, failed, ours, nil, "", maybeInactive, "", failedAfterOff},
 	{retirement, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active", "", unwarned},
+
+	{exposure, "exposed", closed, nil, "AWS has closed its event about keys found in public", "", "", exposureClosed},
 }
 
 // rowOf gives the stage's row, with what the first answer that fits says instead.

@@ -86,14 +86,17 @@ func TestPoliciesAreTheOperationsActions(t *testing.T) {
 			}
 		}
 		wanted := map[string]bool{}
+		marks := slices.ContainsFunc(statements(properties), func(s statement) bool { // nothing but markers, which never expire
+			return slices.Contains(s.actions, "s3:PutObject") && slices.Equal(s.resources, []string{"${ReportBucket.Arn}/markers/*"})
+		})
 		for _, action := range actionsOf(operations()[folder]) {
 			wanted[action] = true
 			for _, dependency := range dependsOn[action] {
-				wanted[dependency] = true
+				wanted[dependency] = dependency != "s3:PutObjectTagging" || !marks
 			}
 		}
-		for action := range wanted {
-			if !allowed[action] {
+		for action, wants := range wanted {
+			if wants && !allowed[action] {
 				t.Errorf("%s calls %s, and its policy does not allow it: on AWS that is AccessDenied", folder, action)
 			}
 		}
@@ -110,12 +113,14 @@ var scopes = map[string][]string{
 	// IAM and Organizations offer no resource for these.
 	"organizations:ListAccounts": {"*"}, "iam:GenerateCredentialReport": {"*"}, "iam:GetCredentialReport": {"*"}, "iam:GetAccountAuthorizationDetails": {"*"}, "iam:GetAccountSummary": {"*"},
 	"s3:ListBucket": {"ReportBucket.Arn"}, // a condition on s3:prefix would never hold: GetObject carries none
-	"s3:GetObject":  {"${ReportBucket.Arn}/reports/*"}, "s3:PutObject": {"${ReportBucket.Arn}/reports/*"}, "s3:PutObjectTagging": {"${ReportBucket.Arn}/reports/*"},
-	"sns:Publish":              {"NotificationTopic", "ChatTopic"},
-	"ses:SendEmail":            {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
-	"sts:AssumeRole":           {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
-	"states:ListExecutions":    {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation"},
-	"states:DescribeExecution": {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
+	"s3:GetObject":  {"${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"}, "s3:PutObject": {"${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"},
+	"s3:PutObjectTagging":           {"${ReportBucket.Arn}/reports/*"},
+	"iam:ListAttachedGroupPolicies": {"arn:${AWS::Partition}:iam::${AWS::AccountId}:group/*"},
+	"sns:Publish":                   {"NotificationTopic", "ChatTopic"},
+	"ses:SendEmail":                 {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
+	"sts:AssumeRole":                {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
+	"states:ListExecutions":         {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation"},
+	"states:DescribeExecution":      {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
 }
 
 // keyOf is the KMS key that a service uses for a function.
@@ -124,7 +129,7 @@ var keyOf = map[string]string{"secretsmanager": "SecretKmsKeyArn", "sns": "Topic
 func TestPoliciesAreScoped(t *testing.T) {
 	for folder, properties := range template().Functions() {
 		users := userARN + "${UserPath}*"
-		if folder == "audit" || folder == "due" {
+		if folder == "audit" || folder == "due" || folder == "exposed" {
 			users = userARN + "/*" // they look at all users and change none
 		}
 		var changes, denied []string

@@ -62,6 +62,9 @@ var functions = map[string]row{
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {
 		return iamkeys.Plan{Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), QuietHours: env.QuietHours(), PollHours: env.PollHours(), MaxWaitDays: env.MaxWaitDays(), SoakDays: env.SoakDays()}
 	}),
+	"exposed": function(func(env *lambdafn.Settings) iamkeys.Exposed {
+		return iamkeys.Exposed{Account: env.AccountID(), Mode: iamkeys.ExposureMode(env.ExposureMode()), UserPath: env.UserPath(), OwnerTag: env.OwnerTag()}
+	}),
 	"notify": function(func(env *lambdafn.Settings) notice.Notify {
 		return notice.Notify{Send: send(env), Account: env.AccountID(), Zone: env.Zone()}
 	}),
@@ -74,6 +77,7 @@ func create(env *lambdafn.Settings) iamkeys.Create {
 
 func send(env *lambdafn.Settings) notice.Send {
 	env.SenderAddress() // the adapters'
+	env.ReportBucket()
 	env.ChatTopicARN()
 	return notice.Send{Owners: notice.Owners{Domains: env.OwnerMailDomains()}}
 }

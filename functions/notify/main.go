@@ -7,6 +7,7 @@ import (
 	"time"
 	_ "time/tzdata" // Lambda's system may hold no time zones
 
+	"iamkeys/pkg/awss3"
 	"iamkeys/pkg/awsses"
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/iamkeys/notice"
@@ -23,6 +24,7 @@ func main() {
 			Emit:   lambdafn.Emit,
 			Log:    env.Log(),
 		},
+		S3:      awss3.New(aws, env.ReportBucket()),
 		Account: env.AccountID(),
 		Zone:    env.Zone(),
 		Now:     time.Now,

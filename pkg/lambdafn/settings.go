@@ -258,6 +258,11 @@ func (s *Settings) ExcludeAccounts() []string {
 // AccountsAtOnce is how many accounts are examined at a time.
 func (s *Settings) AccountsAtOnce() int { return s.number("ACCOUNTS_AT_ONCE", 1, 1000, "accounts") }
 
+// ExposureMode says what is done about a key that AWS found in public.
+func (s *Settings) ExposureMode() string {
+	return s.text("EXPOSURE_MODE", `off|tell|deactivate`, "off, tell or deactivate")
+}
+
 // Zone is the time zone in which people are told times: SCHEDULE_TIMEZONE. A main that
 // reads it imports time/tzdata, since Lambda's system may hold no time zones.
 func (s *Settings) Zone() *time.Location {

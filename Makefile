@@ -23,38 +23,53 @@ GOARCH = $(patsubst x86_64,amd64,$(ARCH))
 # Lambda runs Linux. The local cloud sets its own system: there the functions run
 # as processes of this machine.
 BUILD_OS ?= linux
+# What everything is compiled with, so that what one compiled (checks, localcloud) is in
+# Go's cache for the others: sam build's go build of each function, all at once.
+TOOLCHAIN ?= $(shell sed -n 's/^toolchain //p' go.mod)
+USABLE = $(shell GOTOOLCHAIN=$(TOOLCHAIN) go version >/dev/null 2>&1 && echo $(TOOLCHAIN) || echo local)
+FLAGS = CGO_ENABLED=0 GOFLAGS='-tags=lambda.norpc -trimpath -buildvcs=false'
+SHARED = GOTOOLCHAIN=$(USABLE) $(FLAGS)
 # gofmt would walk .localcloud too, and what Python packages bring there.
 SOURCES = functions localcloud pkg statemachines
 
-.PHONY: test check lint update verify scan release demo cloud invoke build deploy bench defects
+.PHONY: test check lint update verify scan release demo cloud invoke ready installed compiled build deploy bench defects
 
-test: lint
-	go run ./localcloud test
+test: ready lint
+	@$(SHARED) .localcloud/bin/localcloud test
 
 check: lint
-	go test $$(go list ./... | grep -v /localcloud)
+	$(SHARED) go test $$(go list ./... | grep -v /localcloud)
 
 lint:
 	@unformatted=$$(gofmt -l $(SOURCES)); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
-	go vet ./...
-	go tool staticcheck ./...
+	$(SHARED) go vet ./...
+	$(SHARED) go tool staticcheck ./...
 
 # The packages whose tests have the flag; docs/promises.md last, which quotes the others.
 update:
 	go test $$(grep -rl 'flag.Bool("update"' --include=*_test.go $(SOURCES) | xargs -n1 dirname | sort -u | sed 's|^|./|' | grep -v 'pkg/iamkeys$$') -update
 	go test ./pkg/iamkeys -run 'TestDefects$$' -update
 
-demo bench:
-	go run ./localcloud $@
+demo bench: ready
+	@.localcloud/bin/localcloud $@
 
-cloud:
-	go run ./localcloud up $(LISTEN)
+cloud: ready
+	@.localcloud/bin/localcloud up $(LISTEN)
 
 defects:
 	go test ./pkg/iamkeys -run 'TestDefects$$' -defects -count=1 -timeout 60m
 
-invoke:
-	go run ./localcloud invoke $(F) $(E)
+invoke: ready
+	@.localcloud/bin/localcloud invoke $(F) $(E)
+
+# Both at once: the first time on a machine each takes half a minute.
+ready:
+	@$(MAKE) --no-print-directory -j2 installed compiled
+installed:
+	@python3 localcloud/setup.py
+compiled:
+	@$(SHARED) go build ./localcloud $(addprefix ./,$(dir $(wildcard functions/*/main.go)))
+	@$(SHARED) go build -o .localcloud/bin/localcloud ./localcloud
 
 verify scan release:
 	.ci/$@
@@ -68,9 +83,7 @@ deploy: build
 # The same source gives the same bytes, whoever builds: the toolchain that go.mod names,
 # no cgo, no paths, no commit stamped in, and nothing of what else the environment or
 # the user's go env file would say. Where modules come from is left as it is.
-TOOLCHAIN ?= $(shell sed -n 's/^toolchain //p' go.mod)
-RECIPE = GOENV=off GOWORK=off GOEXPERIMENT= GOFIPS140=off CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 \
-	GOFLAGS='-tags=lambda.norpc -trimpath -buildvcs=false "-ldflags=-s -w"'
+RECIPE = GOENV=off GOWORK=off GOEXPERIMENT= GOFIPS140=off GOAMD64=v1 GOARM64=v8.0 $(FLAGS)
 SOURCE = for v in GOPROXY GOSUMDB GOPRIVATE GONOPROXY GONOSUMDB GOINSECURE GOVCS GOAUTH GOPATH GOMODCACHE GOCACHE; do export "$$v=$$(go env $$v)"; done
 
 # sam build calls this for each function, and passes nothing but ARTIFACTS_DIR. Under a
@@ -78,7 +91,7 @@ SOURCE = for v in GOPROXY GOSUMDB GOPRIVATE GONOPROXY GONOSUMDB GOINSECURE GOVCS
 build-%Function:
 	@$(SOURCE); toolchain=$(TOOLCHAIN); \
 	GOTOOLCHAIN=$$toolchain go version >/dev/null 2>&1 || { echo "warning: $$toolchain cannot be had; $$(GOTOOLCHAIN=local go version) gives other bytes" >&2; toolchain=local; }; \
-	$(RECIPE) GOTOOLCHAIN=$$toolchain GOOS=$(BUILD_OS) GOARCH=$(GOARCH) go build -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(shell echo '$*' | tr A-Z a-z)
+	$(RECIPE) GOTOOLCHAIN=$$toolchain GOOS=$(BUILD_OS) GOARCH=$(GOARCH) go build -ldflags '-s -w' -o '$(ARTIFACTS_DIR)/bootstrap' ./functions/$(shell echo '$*' | tr A-Z a-z)
 	@chmod 755 '$(ARTIFACTS_DIR)/bootstrap'
 
 # These functions into OUT, one folder each.

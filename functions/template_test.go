@@ -47,7 +47,7 @@ func TestTemplateLints(t *testing.T) {
 	if os.Getenv("IAMKEYS_LOCALCLOUD") == "" {
 		t.Skip("needs the SAM CLI, which the local cloud brings: run go run ./localcloud test")
 	}
-	sam := "../.localcloud/sam/bin/sam"
+	sam := "../.localcloud/python/bin/sam"
 	if _, err := os.Stat(sam); err != nil {
 		if sam, err = exec.LookPath("sam"); err != nil {
 			t.Fatal(err)

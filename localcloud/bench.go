@@ -14,8 +14,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
 const (
@@ -75,21 +73,20 @@ func (c *Cloud) benchBinaries(ctx context.Context, w io.Writer) error {
 	}
 	fmt.Fprintf(w, "Functions: size of the binary, and process start to first runtime poll,\nmedian of %d starts in turn with a hello-world function in Go\n", starts)
 	fmt.Fprintf(w, "  %-20s %9s %9s %9s %7s\n", "", "MiB", "ms", "hello ms", "ratio")
-	client := lambda.NewFromConfig(c.Config())
 	for _, id := range c.functionIDs() {
 		name, err := c.Resource(id)
 		if err != nil {
 			return err
 		}
-		f, err := client.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
-		if err != nil {
+		var f struct {
+			Environment struct{ Variables map[string]string }
+		}
+		if err := c.wire().rest(ctx, "lambda", http.MethodGet, "/2015-03-31/functions/"+name+"/configuration", nil, &f); err != nil {
 			return fmt.Errorf("reading the configuration of %s: %w", id, err)
 		}
 		env := []string{"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_REGION=" + region, "AWS_LAMBDA_FUNCTION_NAME=" + name}
-		if f.Environment != nil {
-			for variable, value := range f.Environment.Variables {
-				env = append(env, variable+"="+value)
-			}
+		for variable, value := range f.Environment.Variables {
+			env = append(env, variable+"="+value)
 		}
 		binary := filepath.Join(c.Dir, "build", id, "bootstrap")
 		info, err := os.Stat(binary)

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 
@@ -46,7 +42,10 @@ func (c *Cloud) Logs(ctx context.Context) (string, error) {
 	groups := struct {
 		LogGroups []struct{ LogGroupName string }
 	}{}
-	if err := c.cloudWatchLogs(ctx, "DescribeLogGroups", map[string]any{}, &groups); err != nil {
+	logs := func(action string, in, out any) error {
+		return c.wire().target(ctx, "logs", "Logs_20140328."+action, in, out)
+	}
+	if err := logs("DescribeLogGroups", map[string]any{}, &groups); err != nil {
 		return "", err
 	}
 	var all strings.Builder
@@ -57,7 +56,7 @@ func (c *Cloud) Logs(ctx context.Context) (string, error) {
 				Events    []struct{ Message string }
 				NextToken string
 			}
-			if err := c.cloudWatchLogs(ctx, "FilterLogEvents", request, &page); err != nil {
+			if err := logs("FilterLogEvents", request, &page); err != nil {
 				return "", err
 			}
 			for _, event := range page.Events {
@@ -70,33 +69,4 @@ func (c *Cloud) Logs(ctx context.Context) (string, error) {
 		}
 	}
 	return all.String(), nil
-}
-
-// cloudWatchLogs calls CloudWatch Logs, for whose two calls a client of its own
-// would be too much. Nobody checks the signature.
-func (c *Cloud) cloudWatchLogs(ctx context.Context, action string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return fmt.Errorf("encoding logs:%s: %w", action, err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Endpoint, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("calling logs:%s: %w", action, err)
-	}
-	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	req.Header.Set("X-Amz-Target", "Logs_20140328."+action)
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+"/logs/aws4_request, SignedHeaders=host, Signature=none")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("calling logs:%s: %w", action, err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("logs:%s answered %s %.300s (%v)", action, resp.Status, answer, err)
-	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("reading the answer of logs:%s: %w", action, err)
-	}
-	return nil
 }

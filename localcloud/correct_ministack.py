@@ -138,8 +138,11 @@ def correct_distributed_map():
 
 
 def correct_scheduler():
-    """The words that EventBridge Scheduler replaces in a target's Input, as <aws.scheduler.scheduled-time>; ministack sends them as they are."""
-    from ministack.services import eventbridge
+    """The words that EventBridge Scheduler replaces in a target's Input, as <aws.scheduler.scheduled-time>; ministack sends them as they are.
+
+    It looks at its schedules each second, not each tenth one, so that less is waited for.
+    """
+    from ministack.services import eventbridge, scheduler
 
     ministack_invoke = eventbridge._invoke_target
 
@@ -157,3 +160,4 @@ def correct_scheduler():
         return ministack_invoke(target, event, rule, view)
 
     eventbridge._invoke_target = invoke_target
+    scheduler._SCHEDULE_TICK_INTERVAL = 1

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,9 +19,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	lambdatypes "github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 )
@@ -93,7 +92,7 @@ func fingerprint(root string) (string, error) {
 
 // sam runs the SAM CLI against the local cloud; it may reach no other account.
 func (c *Cloud) sam(ctx context.Context, architecture string, args ...string) error {
-	cmd := command(ctx, c.tools.SAM, args...)
+	cmd := command(ctx, program(c.root, "sam"), args...)
 	cmd.Dir = c.root
 	cmd.Env = append(append(inherited(), c.Environment()...),
 		"ARCH="+architecture, "BUILD_OS="+runtime.GOOS, // ministack starts the binaries as processes of this machine
@@ -106,14 +105,16 @@ func (c *Cloud) sam(ctx context.Context, architecture string, args ...string) er
 
 // describe reads the stack's resources.
 func (c *Cloud) describe(ctx context.Context) error {
-	out, err := cloudformation.NewFromConfig(c.Config()).DescribeStackResources(ctx,
-		&cloudformation.DescribeStackResourcesInput{StackName: aws.String(stackName)})
+	var out struct {
+		Resources []struct{ LogicalResourceId, PhysicalResourceId string } `xml:"DescribeStackResourcesResult>StackResources>member"`
+	}
+	err := c.wire().query(ctx, "cloudformation", url.Values{"Action": {"DescribeStackResources"}, "Version": {"2010-05-15"}, "StackName": {stackName}}, &out)
 	if err != nil {
 		return fmt.Errorf("reading the stack's resources: %w", err)
 	}
 	c.resources = map[string]string{}
-	for _, r := range out.StackResources {
-		c.resources[aws.ToString(r.LogicalResourceId)] = aws.ToString(r.PhysicalResourceId)
+	for _, r := range out.Resources {
+		c.resources[r.LogicalResourceId] = r.PhysicalResourceId
 	}
 	return nil
 }
@@ -143,21 +144,20 @@ func (c *Cloud) Invoke(ctx context.Context, logicalID string, payload []byte) (R
 	if err != nil {
 		return Result{}, err
 	}
-	// A repeated invocation would hide what a first one did.
-	client := lambda.NewFromConfig(c.Config(), func(o *lambda.Options) { o.Retryer = aws.NopRetryer{} })
-	out, err := client.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String(name), Payload: payload, LogType: lambdatypes.LogTypeTail})
+	answer, header, err := c.wire().send(ctx, "lambda", http.MethodPost, "/2015-03-31/functions/"+name+"/invocations", http.Header{
+		"X-Amz-Invocation-Type": {"RequestResponse"}, "X-Amz-Log-Type": {"Tail"}}, payload)
 	if err != nil {
 		return Result{}, fmt.Errorf("invoking %s: %w", logicalID, err)
 	}
-	r := Result{Payload: out.Payload}
-	if log, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult)); err == nil {
+	r := Result{Payload: answer}
+	if log, err := base64.StdEncoding.DecodeString(header.Get("X-Amz-Log-Result")); err == nil {
 		r.Log = string(log)
 	}
-	if out.FunctionError == nil {
+	if header.Get("X-Amz-Function-Error") == "" {
 		return r, nil
 	}
 	var failed struct{ ErrorType, ErrorMessage string }
-	if err := json.Unmarshal(out.Payload, &failed); err != nil {
+	if err := json.Unmarshal(answer, &failed); err != nil {
 		return Result{}, fmt.Errorf("reading the error of %s: %w", logicalID, err)
 	}
 	r.ErrorType, r.Message = failed.ErrorType, failed.ErrorMessage

@@ -361,8 +361,8 @@ func TestCreate(t *testing.T) {
 	}
 	calls := c.actions()
 	// Each probe of the new key is a poll, its first too.
-	if once := slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return a == "sts:GetCallerIdentity" }); len(once) > 10 {
-		t.Errorf("create made %d calls beside its polls, want at most 10: %v", len(once), once)
+	if once := slices.DeleteFunc(slices.Clone(calls), func(a string) bool { return a == "sts:GetCallerIdentity" }); len(once) > 14 {
+		t.Errorf("create made %d calls beside its polls, want at most 14: %v", len(once), once)
 	}
 
 	value, version := c.secret(t, out.SecretARN)
@@ -510,9 +510,10 @@ func TestCreateUndoes(t *testing.T) {
 		c.Forget()
 		c.seed(t, "undo-lost")
 		c.Fail(Fault{Action: "iam:CreateAccessKey", Effect: true})
-		refused(t, c.invoke(t, "CreateFunction", `{"userName": "undo-lost"}`), "DeliveryFailed")
-		if got := c.statuses(t, "undo-lost"); len(got) != 0 {
-			t.Errorf("a key that nobody holds was left: %v", got)
+		refused(t, c.invoke(t, "CreateFunction", `{"userName": "undo-lost"}`), "OrphanedKey", "CloudTrail")
+		// It may be another's: a person looks, and nothing is deleted by inference.
+		if got := c.statuses(t, "undo-lost"); len(got) != 1 {
+			t.Errorf("the keys after an answer that was lost: %v", got)
 		}
 	})
 	t.Run("key not known to STS yet", func(t *testing.T) {
@@ -591,7 +592,7 @@ func TestDeactivate(t *testing.T) {
 		t.Errorf("the second time: got %+v", got)
 	}
 
-	quiet := c.seed(t, "off-quiet", AccessKey{CreateDate: ago(400 * day), LastUsedDate: ago(8 * day)})[0].AccessKeyID
+	quiet := c.seed(t, "off-quiet", AccessKey{CreateDate: ago(400 * day), LastUsedDate: ago(10 * day)})[0].AccessKeyID
 	if got := must[changed](t, c.invoke(t, "DeactivateFunction", `{"userName": "off-quiet", "accessKeyId": %q}`, quiet)); !got.Changed {
 		t.Errorf("a key that is quiet: got %+v", got)
 	}

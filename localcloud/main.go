@@ -1,14 +1,13 @@
 // Localcloud is the local AWS of iamkeys: two emulators behind one endpoint,
 // with the project's real template deployed to them by the real SAM CLI.
 //
-//	go run ./localcloud setup                   makes the Python environments that it needs
 //	go run ./localcloud demo                    shows what iamkeys does, from nothing to the end
 //	go run ./localcloud up [ADDRESS]            starts a cloud that stays until Ctrl-C
 //	go run ./localcloud invoke list event.json  invokes a function, in the cloud that is up or in one of its own
 //	go run ./localcloud test                    runs all tests, those on the local cloud too
 //	go run ./localcloud bench                   measures what the README quotes
 //
-// Files: python.go makes the environments, cloud.go runs the emulators,
+// Files: setup.py installs the programs of programs.go, cloud.go runs the emulators,
 // gateway.go stands in front of them, deploy.go builds, deploys and invokes,
 // seed.go fills the accounts, demo.go tells the story, bench.go measures.
 // launcher.py starts the emulators from the inside; access.py, correct_moto.py
@@ -34,7 +33,6 @@ import (
 
 const usage = `usage: go run ./localcloud <command>
 
-  setup                    make the Python environments that the local cloud needs
   demo                     show what iamkeys does, from nothing to the end
   up [ADDRESS]             start a local cloud that stays until Ctrl-C; at ADDRESS of
                            this machine, containers find it too
@@ -67,9 +65,6 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	switch {
-	case command == "setup" && len(args) == 0:
-		_, err := setup(ctx, root, os.Stdout)
-		return err
 	case command == "demo" && len(args) == 0:
 		return demo(ctx, root, os.Stdout)
 	case command == "up" && len(args) <= 1:
@@ -83,38 +78,6 @@ func run(ctx context.Context, args []string) error {
 	}
 	fmt.Fprint(os.Stderr, usage)
 	return errors.New("no such command")
-}
-
-// untilOrphaned ends the context when the process that started this one is
-// gone: `go run` and make pass on no signal but the terminal's.
-func untilOrphaned(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
-	parent := os.Getppid()
-	go func() {
-		for os.Getppid() == parent {
-			time.Sleep(time.Second)
-		}
-		cancel()
-	}()
-	return ctx
-}
-
-// projectRoot is the folder with localcloud/launcher.py, here or above.
-func projectRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("finding the project's folder: %w", err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "localcloud", "launcher.py")); err == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return "", errors.New("this is not inside the iamkeys project: run it in a clone of it")
-		}
-		dir = parent
-	}
 }
 
 // up starts a cloud, deploys the stack and waits until it is told to end. An
@@ -273,15 +236,14 @@ func deployed(ctx context.Context, root string) (c *Cloud, stop func() error, er
 		if err != nil {
 			return nil, nil, err
 		}
-		tools, err := setup(ctx, root, os.Stderr)
-		if err != nil {
+		if err := setup(ctx, root, os.Stderr); err != nil {
 			return nil, nil, err
 		}
 		dir, err := runFolder(root)
 		if err != nil {
 			return nil, nil, err
 		}
-		c := &Cloud{Endpoint: there.Endpoint, Dir: dir, root: root, tools: tools, resources: there.Resources}
+		c := &Cloud{Endpoint: there.Endpoint, Dir: dir, root: root, resources: there.Resources}
 		if sources == there.Sources {
 			return c, c.Stop, nil
 		}
@@ -328,16 +290,26 @@ func test(ctx context.Context, root string, flags []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	cmd := command(ctx, "go", slices.Concat([]string{"test", "-race", "-timeout=30m"}, flags, []string{"./..."})...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stdout, os.Stderr
 	// The value is new in every run: go test may not answer from its cache,
 	// which knows nothing of the template.
-	cmd.Env = append(os.Environ(), "IAMKEYS_LOCALCLOUD="+c.Dir, "IAMKEYS_MOTO="+c.moto.String())
-	if err := cmd.Run(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return errors.New("the tests failed")
-		}
+	env := append(os.Environ(), "IAMKEYS_LOCALCLOUD="+c.Dir, "IAMKEYS_MOTO="+c.moto.String())
+	// What waits most goes first.
+	everything := slices.Concat([]string{"test", "-timeout=30m"}, flags, []string{"./localcloud", "./..."})
+	return errors.Join(goTest(ctx, root, env, everything), goTest(ctx, root, append(env, "CGO_ENABLED=1"), []string{"test", "-race", concurrent}))
+}
+
+// concurrent is the package whose code runs side by side; the race detector
+// would take more time for all others than everything else.
+const concurrent = "./pkg/iamkeys/audit"
+
+func goTest(ctx context.Context, root string, env, args []string) error {
+	cmd := command(ctx, "go", args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = root, env, os.Stdout, os.Stderr
+	err := cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+		return errors.New("the tests failed")
+	}
+	if err != nil {
 		return fmt.Errorf("running go test: %w", err)
 	}
 	return nil

@@ -243,7 +243,7 @@ func TestRotation(t *testing.T) {
 			if err := w.uses(r.NewAccessKeyID); err != nil {
 				return err
 			}
-			return c.Pass(ctx, 8*day) // the old key falls quiet, the new one is used on
+			return c.Pass(ctx, 10*day) // the old key falls quiet, the new one is used on
 		})
 		ended(t, e, "SUCCEEDED", "")
 		if want := []string{"ready", "off", "done"}; !slices.Equal(stages, want) {
@@ -279,7 +279,7 @@ func TestRotation(t *testing.T) {
 
 	t.Run("not adopted", func(t *testing.T) {
 		c.Forget()
-		old := c.seed(t, "rotate-alone", AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(9 * day)})[0].AccessKeyID
+		old := c.seed(t, "rotate-alone", AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(10 * day)})[0].AccessKeyID
 		e, _ := c.rotation(t, `{"userName": "rotate-alone", "maxWaitDays": 1}`, nil)
 		ended(t, e, "FAILED", "NotAdopted")
 		if got := c.statuses(t, "rotate-alone"); len(got) != 2 || got[old] != "Active" {
@@ -291,7 +291,7 @@ func TestRotation(t *testing.T) {
 	adopted := func(t *testing.T, userName string, during func(stage string, r rotated) error) (old string, e Execution, stages []string) {
 		t.Helper()
 		c.Forget()
-		old = c.seed(t, userName, AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(9 * day)})[0].AccessKeyID
+		old = c.seed(t, userName, AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(10 * day)})[0].AccessKeyID
 		e, stages = c.rotation(t, fmt.Sprintf(`{"userName": %q}`, userName), func(stage string, r rotated) error {
 			if stage == "ready" {
 				_, err := c.adopt(ctx, Message{Message: fmt.Sprintf(`{"rotation": {"secretArn": %q}}`, r.SecretARN)})
@@ -340,7 +340,7 @@ func TestRotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.Forget()
 			user := "rotate-" + strings.ReplaceAll(name, " ", "-")
-			old := c.seed(t, user, AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(9 * day)})[0].AccessKeyID
+			old := c.seed(t, user, AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(10 * day)})[0].AccessKeyID
 			c.Fail(fault)
 			e, stages := c.rotation(t, fmt.Sprintf(`{"userName": %q}`, user), nil)
 			if e.Status != "FAILED" || !slices.Contains([]string{"AccessDenied", "DeliveryFailed"}, e.Error) {
@@ -375,9 +375,9 @@ func TestRotateDue(t *testing.T) {
 	ctx := t.Context()
 	optedIn := map[string]string{"iamkeys:rotate": "on", "owner": "payments"}
 	made, err := c.Seed(ctx,
-		User{UserName: "due-old", Tags: optedIn, AccessKeys: []AccessKey{{CreateDate: ago(120 * day), LastUsedDate: ago(9 * day)}}},
+		User{UserName: "due-old", Tags: optedIn, AccessKeys: []AccessKey{{CreateDate: ago(120 * day), LastUsedDate: ago(10 * day)}}},
 		User{UserName: "due-unused", Tags: optedIn, AccessKeys: []AccessKey{{CreateDate: ago(120 * day)}}},
-		User{UserName: "due-not-asked", AccessKeys: []AccessKey{{CreateDate: ago(120 * day), LastUsedDate: ago(9 * day)}}})
+		User{UserName: "due-not-asked", AccessKeys: []AccessKey{{CreateDate: ago(120 * day), LastUsedDate: ago(10 * day)}}})
 	if err != nil {
 		t.Fatal(err)
 	}

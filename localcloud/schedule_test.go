@@ -21,7 +21,7 @@ func TestSchedule(t *testing.T) {
 	}
 	inTime := c.scheduled(t)
 	c.seed(t, "schedule-stale", AccessKey{CreateDate: ago(200 * day)})
-	if err := c.Deploy(t.Context(), map[string]string{"PropagationSeconds": "0", "AuditSchedule": "rate(1 minute)", "Notify": "always"}); err != nil {
+	if err := c.Deploy(t.Context(), map[string]string{"PropagationSeconds": "0", "AuditSchedule": "cron(* * * * ? *)", "Notify": "always"}); err != nil {
 		t.Fatal(err)
 	}
 	for limit := time.Now().Add(5 * time.Minute); time.Now().Before(limit); {
@@ -46,7 +46,7 @@ func (c *Cloud) scheduled(t *testing.T) func() {
 		t.Fatal(err)
 	}
 	began := time.Now().Truncate(time.Second)
-	err = wire{endpoint: c.Endpoint}.rest(t.Context(), "scheduler", http.MethodPost, "/schedules/asks-its-time", map[string]any{
+	err = c.wire().rest(t.Context(), "scheduler", http.MethodPost, "/schedules/asks-its-time", map[string]any{
 		"ScheduleExpression": "at(" + began.UTC().Format("2006-01-02T15:04:05") + ")", "FlexibleTimeWindow": map[string]any{"Mode": "OFF"},
 		"Target": map[string]any{"Arn": "arn:aws:sqs:" + region + ":" + accountID + ":scheduled", "RoleArn": "arn:aws:iam::" + accountID + ":role/test",
 			"Input": `{"time": "<aws.scheduler.scheduled-time>", "of": "<aws.scheduler.schedule-arn>"}`}}, nil)

@@ -206,12 +206,13 @@ func TestMotoUpdatesFindingsAsAWS(t *testing.T) {
 // sent can be read.
 func TestMotoSendsMail(t *testing.T) {
 	c := motoAlone(t)
-	if _, err := c.SeedAccount(t.Context(), Account{Senders: []string{"example.com"}}); err != nil {
+	const account = "999900000012"
+	if _, err := c.SeedAccount(t.Context(), Account{ID: account, Senders: []string{"example.com"}}); err != nil {
 		t.Fatal(err)
 	}
 	send := func(from string) error {
 		text := func(s string) map[string]any { return map[string]any{"Data": s} }
-		return wire{endpoint: c.moto.String()}.rest(t.Context(), "ses", http.MethodPost, "/v2/email/outbound-emails", map[string]any{
+		return wire{c.moto.String(), account}.rest(t.Context(), "ses", http.MethodPost, "/v2/email/outbound-emails", map[string]any{
 			"FromEmailAddress": from, "Destination": map[string]any{"ToAddresses": []any{"owner@example.org"}},
 			"Content": map[string]any{"Simple": map[string]any{"Subject": text("Your keys"), "Body": map[string]any{"Text": text("plain"), "Html": text("<p>")}}},
 		}, nil)
@@ -222,12 +223,12 @@ func TestMotoSendsMail(t *testing.T) {
 	if err := send("keys@example.com"); err != nil {
 		t.Fatal(err)
 	}
-	mails, err := c.Mails(t.Context(), true)
+	mails, err := c.Mails(t.Context(), account, true)
 	want := Mail{From: "keys@example.com", To: []string{"owner@example.org"}, Subject: "Your keys", Text: "plain", HTML: "<p>"}
 	if err != nil || len(mails) != 1 || fmt.Sprint(mails[0]) != fmt.Sprint(want) {
 		t.Errorf("sent %+v (%v), want %+v", mails, err, want)
 	}
-	if mails, _ := c.Mails(t.Context(), false); len(mails) != 0 {
+	if mails, _ := c.Mails(t.Context(), account, false); len(mails) != 0 {
 		t.Errorf("not forgotten: %+v", mails)
 	}
 }

@@ -108,11 +108,11 @@ type Mail struct {
 	HTML          string
 }
 
-// Mails returns what SES sent from the stack's account, in order, and forgets
-// it when it is told to.
-func (c *Cloud) Mails(ctx context.Context, forget bool) ([]Mail, error) {
+// Mails returns what SES sent from an account, the stack's own if it is empty,
+// in order, and forgets it when it is told to.
+func (c *Cloud) Mails(ctx context.Context, account string, forget bool) ([]Mail, error) {
 	var sent struct{ Mails []Mail }
-	if err := c.post(ctx, "localcloud/mails", map[string]any{"forget": forget}, &sent); err != nil {
+	if err := c.post(ctx, "localcloud/mails", map[string]any{"account": account, "forget": forget}, &sent); err != nil {
 		return nil, fmt.Errorf("reading the mails: %w", err)
 	}
 	return sent.Mails, nil

@@ -40,11 +40,15 @@ func (w wire) target(ctx context.Context, service, action string, in, out any) e
 	return decoded(answer, err, action, out)
 }
 
-// rest calls a service that takes its actions by method and path.
+// rest calls a service that takes its actions by method and path; a nil in is
+// no body.
 func (w wire) rest(ctx context.Context, service, method, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return fmt.Errorf("encoding %s %s: %w", method, path, err)
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("encoding %s %s: %w", method, path, err)
+		}
 	}
 	answer, _, err := w.send(ctx, service, method, path, http.Header{"Content-Type": {"application/json"}}, body)
 	return decoded(answer, err, method+" "+path, out)

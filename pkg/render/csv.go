@@ -31,28 +31,35 @@ func CSV(r audit.Report) []byte {
 	w := csv.NewWriter(&b) // a bytes.Buffer takes everything: no call on w can fail
 	w.UseCRLF = true
 	w.Write(header)
-	s := r.Summary
 	for _, list := range [][]audit.Finding{r.Findings, r.Exempt, r.Resolved} {
 		for _, f := range list {
-			e := iamkeys.Exemption{}
-			if f.Exemption != nil {
-				e = *f.Exemption
-			}
-			row := []string{
-				s.Account, s.RunID, s.AsOf.UTC().Format(time.RFC3339), string(f.State), string(f.Severity), string(f.Rule), f.UserName, f.UserARN,
-				value(f.AccessKeyID), string(value(f.Status)), instant(f.CreateDate), number(f.AgeDays),
-				instant(f.LastUsedDate), boolean(f.NeverUsed), number(f.IdleDays), value(f.ServiceName), value(f.Region), value(f.Owner), instant(f.FirstSeen),
-				e.Reason, e.Until, value(e.Invalid), f.Remedy, strings.Join(f.Controls, "; "),
-				strconv.Itoa(s.Coverage.Users - s.Coverage.UsersExamined), strconv.Itoa(s.Coverage.Keys - s.Coverage.KeysExamined), strconv.FormatBool(s.Coverage.Complete), string(f.Power),
-			}
-			for i := range row {
-				row[i] = inert(row[i])
-			}
-			w.Write(row)
+			w.Write(cells(r.Summary, f))
 		}
 	}
 	w.Flush()
 	return b.Bytes()
+}
+
+// cells gives a finding's row.
+func cells(s audit.Summary, f audit.Finding) []string {
+	e := iamkeys.Exemption{}
+	if f.Exemption != nil {
+		e = *f.Exemption
+	}
+	return allInert([]string{
+		s.Account, s.RunID, s.AsOf.UTC().Format(time.RFC3339), string(f.State), string(f.Severity), string(f.Rule), f.UserName, f.UserARN,
+		value(f.AccessKeyID), string(value(f.Status)), instant(f.CreateDate), number(f.AgeDays),
+		instant(f.LastUsedDate), boolean(f.NeverUsed), number(f.IdleDays), value(f.ServiceName), value(f.Region), value(f.Owner), instant(f.FirstSeen),
+		e.Reason, e.Until, value(e.Invalid), f.Remedy, strings.Join(f.Controls, "; "),
+		strconv.Itoa(s.Coverage.Users - s.Coverage.UsersExamined), strconv.Itoa(s.Coverage.Keys - s.Coverage.KeysExamined), strconv.FormatBool(s.Coverage.Complete), string(f.Power),
+	})
+}
+
+func allInert(row []string) []string {
+	for i := range row {
+		row[i] = inert(row[i])
+	}
+	return row
 }
 
 // inert makes a cell of untrusted text that no spreadsheet takes for a formula:

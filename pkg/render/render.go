@@ -14,3 +14,4 @@
 package render
 
 //go:generate go tool templ generate -f page.templ
+//go:generate go tool templ generate -f organization.templ

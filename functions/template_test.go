@@ -119,7 +119,7 @@ func TestFunctionsAreBuiltAndRunAlike(t *testing.T) {
 			t.Errorf("%s leaves the scanner's %v, want %v with the words of the other functions: what is left is explained", id, left, want)
 		}
 		for _, name := range []string{"CodeUri", "Handler", "Runtime", "MemorySize", "Architectures", "LoggingConfig", "FunctionName", "Role"} {
-			if at(r, "Properties", name) != nil {
+			if at(r, "Properties", name) != nil && !(id == "MergeFunction" && name == "MemorySize") { // 512, by which it is faster
 				t.Errorf("%s sets %s for itself: one function that differs is one that surprises, and a fixed name keeps a second stack out of the account", id, name)
 			}
 		}

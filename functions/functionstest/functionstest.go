@@ -53,6 +53,12 @@ var functions = map[string]row{
 	"accounts": function(func(env *lambdafn.Settings) audit.Accounts {
 		return audit.Accounts{Account: env.AccountID(), Bucket: env.ReportBucket(), Exclude: env.ExcludeAccounts(), AtOnce: env.AccountsAtOnce()}
 	}),
+	"merge": function(func(env *lambdafn.Settings) audit.Merge {
+		return audit.Merge{
+			Render:  audit.OrganizationRenderer{Text: render.OrganizationText, HTML: render.OrganizationHTML, CSV: render.OrganizationCSV},
+			Message: notice.Organization(render.OrganizationText), Spool: lambdafn.Spool, Account: env.AccountID(), Bucket: env.ReportBucket(), Tell: audit.Tell(env.Notify()),
+		}
+	}),
 	"due": function(func(env *lambdafn.Settings) audit.Due {
 		return audit.Due{
 			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), UserPath: env.UserPath(), OwnerTag: env.OwnerTag(), UnusedDays: env.UnusedDays(),

@@ -341,33 +341,35 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// TestGenerated holds page_templ.go to page.templ.
+// TestGenerated holds the generated Go to the pages' templates.
 func TestGenerated(t *testing.T) {
-	template, err := parser.Parse("page.templ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got bytes.Buffer
-	committed, err := os.ReadFile("page_templ.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := regexp.MustCompile(`templ: version: (\S+)`).FindSubmatch(committed)
-	if version == nil {
-		t.Fatal("page_templ.go does not name templ's version")
-	}
-	if _, err := generator.Generate(template, &got, generator.WithVersion(string(version[1])), generator.WithFileName("page.templ")); err != nil {
-		t.Fatal(err)
-	}
-	want, err := format.Source(got.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if committed, err = format.Source(committed); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(committed, want) {
-		t.Errorf("page_templ.go is not what page.templ generates; run go generate ./pkg/render. First difference: %s", difference(committed, want))
+	for _, page := range []string{"page", "organization"} {
+		template, err := parser.Parse(page + ".templ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		committed, err := os.ReadFile(page + "_templ.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := regexp.MustCompile(`templ: version: (\S+)`).FindSubmatch(committed)
+		if version == nil {
+			t.Fatalf("%s_templ.go does not name templ's version", page)
+		}
+		if _, err := generator.Generate(template, &got, generator.WithVersion(string(version[1])), generator.WithFileName(page+".templ")); err != nil {
+			t.Fatal(err)
+		}
+		want, err := format.Source(got.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if committed, err = format.Source(committed); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(committed, want) {
+			t.Errorf("%s_templ.go is not what %s.templ generates; run go generate ./pkg/render. First difference: %s", page, page, difference(committed, want))
+		}
 	}
 }
 

@@ -109,7 +109,7 @@ func Text(r audit.Report, where string, limit int) []byte {
 	t := s.Thresholds
 	m.line(0, fmt.Sprintf("Judged as of %s: aging after %d days, overdue after %d, unused after %d without use, lingering after %d.",
 		moment(s.AsOf), t.WarnAgeDays, t.MaxAgeDays, t.UnusedDays, t.LingerDays))
-	m.line(0, "Run "+clean(s.RunID)+".")
+	m.line(0, "Run "+clean(s.RunID)+", iamkeys "+iamkeys.Version+".")
 	if where != "" {
 		m.line(0, "The whole report, to read (.html), for spreadsheets (.csv) and for machines (.json):")
 		m.line(2, where+".html")

@@ -58,6 +58,7 @@ var scenes = []scene{
 	}},
 	{"lists and secrets lag", func(a *iamkeystest.Account) iamkeys.CreateInput {
 		a.ListLag, a.WriteLag, a.SecretLag, a.LastUsedLag, a.Propagation = 4*time.Second, 3*time.Second, 2*time.Second, 4*time.Hour, 12*time.Second
+		a.OwnLate = true
 		return iamkeys.CreateInput{UserName: user}
 	}},
 	{"overwrites a foreign value while secrets lag", func(a *iamkeystest.Account) iamkeys.CreateInput {
@@ -67,7 +68,8 @@ var scenes = []scene{
 		return iamkeys.CreateInput{UserName: user, Overwrite: true}
 	}},
 	{"writes lag and nothing is proved", func(a *iamkeystest.Account) iamkeys.CreateInput {
-		a.ListLag, a.WriteLag, a.Propagation = 17*time.Second, 18*time.Second, 12*time.Second
+		a.ListLag, a.WriteLag, a.Propagation = 9*time.Second, 9*time.Second, 12*time.Second
+		a.OwnLate = true
 		return iamkeys.CreateInput{UserName: user, Verify: new(false)}
 	}},
 }
@@ -273,13 +275,13 @@ func TestCreateFaults(t *testing.T) {
 				for n := 1; ; n++ {
 					a, in := newScene(s)
 					w := watch(a)
-					reached := false
-					_, _ = w.create(in, func(p *iamkeystest.Process) {
-						p.Fault = func(i int, _ string) iamkeystest.Fault {
+					reached, struck := false, ""
+					_, err := w.create(in, func(p *iamkeystest.Process) {
+						p.Fault = func(i int, action string) iamkeystest.Fault {
 							if i != n {
 								return iamkeystest.None
 							}
-							reached = true
+							reached, struck = true, action
 							return fault
 						}
 					})
@@ -291,6 +293,10 @@ func TestCreateFaults(t *testing.T) {
 					}
 					t.Run(fmt.Sprint(n), func(t *testing.T) {
 						w.check(t)
+						lost := struck == "iam:CreateAccessKey" && (fault == iamkeystest.Lost || fault == iamkeystest.Unanswered)
+						if !w.died && !lost && struck != "secretsmanager:UpdateSecretVersionStage" && slices.Contains(a.Labels(secret), "iamkeys-lock") {
+							t.Errorf("the lock was left on the secret: %v", err)
+						}
 						w.settle(t, in)
 					})
 				}
@@ -532,6 +538,13 @@ func createSlowly(t *testing.T, s scene, slow string, takes time.Duration, hangs
 	}
 	p.Wait = func(ctx context.Context, action string) {
 		begun = begun || action == "iam:CreateAccessKey"
+		if began := time.Now(); action == "iam:CreateAccessKey" {
+			defer func() {
+				if took := time.Since(began); took > 8*time.Second {
+					t.Errorf("%s: %s of %s, IAM hangs %v: the attempt took %s", s.name, slow, takes, hangs, took)
+				}
+			}()
+		}
 		switch {
 		case hangs && begun && strings.HasPrefix(action, "iam:"):
 			_ = wait(ctx, time.Hour)

@@ -27,7 +27,7 @@ var Epoch = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 type Account struct {
 	// The delays of AWS; all zero in a new account.
 	ListLag     time.Duration // until ListAccessKeys shows a change; a process sees its own at once
-	WriteLag    time.Duration // until UpdateAccessKey and DeleteAccessKey know a new key
+	WriteLag    time.Duration // until UpdateAccessKey, DeleteAccessKey and GetAccessKeyLastUsed know a new key
 	SecretLag   time.Duration // until DescribeSecret shows a change; a process sees its own at once
 	LastUsedLag time.Duration // until GetAccessKeyLastUsed shows a use
 	Propagation time.Duration // until a new key is accepted
@@ -45,6 +45,9 @@ type Account struct {
 	// MakesFirstVersion makes CreateSecret make a current version by itself, as
 	// some emulators do and AWS does not.
 	MakesFirstVersion bool
+	// OwnLate makes lists show a process its own writes as late as others': IAM does not
+	// promise otherwise.
+	OwnLate bool
 	// RefusesStanding makes UpdateSecretVersionStage refuse to put a label, not taking it
 	// off any version, where it stands already: AWS does not say whether it does.
 	RefusesStanding bool
@@ -140,6 +143,13 @@ func (a *Account) AddUser(name string, tags ...iamkeys.Tag) {
 	u := &user{User: iamkeys.User{UserName: name, ARN: "arn:aws:iam::" + a.ID + ":user/" + name, CreateDate: a.now.Truncate(time.Second), Tags: tags}}
 	u.keys.set(time.Time{}, nil)
 	a.users[name] = u
+}
+
+// HasUser reports whether there is a user of that name.
+func (a *Account) HasUser(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.users[name] != nil
 }
 
 // Attach attaches a managed policy to the user.

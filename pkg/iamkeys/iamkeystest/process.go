@@ -44,6 +44,9 @@ type Process struct {
 	// Wait runs in each call, before its effect, which a call whose context has
 	// ended by then does not have.
 	Wait func(ctx context.Context, action string)
+	// After runs after each call that had its effect or was refused by the account,
+	// before its answer: err is the account's.
+	After func(action string, err error)
 	// Clock is how far the process's clock is ahead of AWS's.
 	Clock time.Duration
 
@@ -164,6 +167,9 @@ func (p *Process) call(ctx context.Context, action string, effect func() error) 
 		err = effect()
 	}
 	p.mu.Unlock()
+	if p.After != nil {
+		p.After(action, err)
+	}
 	switch fault {
 	case DiesAfter:
 		p.die()
@@ -210,7 +216,7 @@ func (p *Process) ListAccessKeys(ctx context.Context, userName string) (keys []i
 		seen, _ := u.keys.at(asOf)
 		keys = slices.Clone(seen)
 		for _, w := range p.own {
-			if w.userName == userName && w.at.After(asOf) {
+			if w.userName == userName && w.at.After(asOf) && !p.OwnLate {
 				keys = w.apply(keys)
 			}
 		}
@@ -303,7 +309,7 @@ func (p *Process) DeleteAccessKey(ctx context.Context, userName, accessKeyID str
 // GetAccessKeyLastUsed implements the port.
 func (p *Process) GetAccessKeyLastUsed(ctx context.Context, accessKeyID string) (used iamkeys.LastUsed, err error) {
 	err = p.call(ctx, "iam:GetAccessKeyLastUsed", func() error {
-		if _, ok := p.owner(accessKeyID); !ok {
+		if k, ok := p.owner(accessKeyID); !ok || p.now.Before(k.CreateDate.Add(p.WriteLag)) {
 			return p.unknown("Access key %s", accessKeyID)
 		}
 		used = p.lastUsed(accessKeyID, p.now.Add(-p.LastUsedLag))

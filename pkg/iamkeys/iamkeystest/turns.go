@@ -67,6 +67,13 @@ func (t *Turns) waitUntil(i int, until time.Time) {
 	<-t.state[i].turn
 }
 
+// Sleeps tells how long process i still sleeps, 0 when it does not. It is for pick.
+func (t *Turns) Sleeps(i int) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(0, t.state[i].until.Sub(t.account.Now()))
+}
+
 // Run hands out turns until every process is done.
 func (t *Turns) Run() {
 	for {

@@ -9,7 +9,8 @@
 //
 // Files: setup.py installs the programs of programs.go, cloud.go runs the emulators,
 // gateway.go stands in front of them, deploy.go builds, deploys and invokes,
-// seed.go fills the accounts, demo.go tells the story, bench.go measures.
+// seed.go fills the accounts, demo.go tells the story, a demo_*.go each chapter,
+// bench.go measures.
 // launcher.py starts the emulators from the inside; access.py, correct_moto.py
 // and correct_ministack.py correct them where they differ from AWS, seed.py
 // fills moto's accounts.

@@ -154,7 +154,16 @@ def denied(environ, body):
     if who.questioned and forbids(policies_over(who.account, "SERVICE_CONTROL_POLICY"), action, who):
         resource = form.get("RoleArn", "*")
         return "AccessDenied", unauthorized(who, action, resource) + " with an explicit deny in a service control policy"
+    own = [json.loads(document) for document in policies_of(who)]
+    if own and not allows(own, action, who) and action != "sts:GetCallerIdentity":  # which needs no permission
+        return "AccessDenied", unauthorized(who, action, "*") + f" because no identity-based policy allows the {action} action"
     return assumption(who, form) if action == "sts:AssumeRole" else None
+
+
+def policies_of(who):
+    """The inline policies of the role that calls, if moto knows it. A role without any may do anything here."""
+    role = next((r for r in list(iam(who.account).roles.values()) if r.arn == who.principal), None)
+    return role.policies.values() if role else []
 
 
 def unauthorized(who, action, resource):

@@ -45,11 +45,12 @@ type AccessKey struct {
 	Region       string    `json:"region,omitempty"`
 }
 
-// A Role with who may assume it.
+// A Role with who may assume it, and what it may do.
 type Role struct {
 	RoleName string         `json:"roleName"`
 	Path     string         `json:"path,omitempty"`
-	Trust    map[string]any `json:"trust"` // a policy
+	Trust    map[string]any `json:"trust"`            // a policy
+	Policy   map[string]any `json:"policy,omitempty"` // one, too; without it the role may do anything
 }
 
 // A Credential is a seeded key with its secret.

@@ -13,7 +13,7 @@ def seed(request):
     Group: groupName, attachedPolicies? [AWS managed policy's name]
     User:  userName, path?, tags? {key: value}, attachedPolicies?, groups? [name], createDate?, accessKeys?
     Key:   accessKeyId? (20 characters), status?, createDate?, lastUsedDate?, serviceName?, region?
-    Role:  roleName, path?, trust (a policy), maxSessionSeconds?
+    Role:  roleName, path?, trust (a policy), policy? (what it may do; anything without it), maxSessionSeconds?
     Sender: a mail address or domain that SES has verified.
     Dates are RFC 3339. A user, group or role that exists already is replaced. The quota of two keys is not applied.
     """
@@ -30,7 +30,9 @@ def seed(request):
             if role.name == r["roleName"]:
                 del backend.roles[role_id]
         seconds = str(r.get("maxSessionSeconds") or 3600)
-        backend.create_role(r["roleName"], json.dumps(r["trust"]), r.get("path") or "/", None, "", [], seconds)
+        role = backend.create_role(r["roleName"], json.dumps(r["trust"]), r.get("path") or "/", None, "", [], seconds)
+        if r.get("policy"):
+            backend.put_role_policy(role.name, "Seeded", json.dumps(r["policy"]))
     if "rootAccessKey" in request:
         root = request["rootAccessKey"]
         backend.root_access_key = make_key(account_id, None, root) if root else None

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/xml"
@@ -17,7 +18,7 @@ import (
 // than everything here. Nobody checks the signature.
 type wire struct {
 	endpoint string
-	account  string // of moto's accounts, where it is not the default one
+	account  string // where it is not the default one: its ID
 }
 
 // A wireError is a refusal.
@@ -86,9 +87,9 @@ func (w wire) send(ctx context.Context, service, method, path string, header htt
 		return nil, nil, err
 	}
 	req.Header = header
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/"+region+"/"+service+"/aws4_request, SignedHeaders=host, Signature=none")
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+cmp.Or(w.account, "test")+"/20260101/"+region+"/"+service+"/aws4_request, SignedHeaders=host, Signature=none")
 	if w.account != "" {
-		req.Header.Set("X-Moto-Account-Id", w.account)
+		req.Header.Set("X-Moto-Account-Id", w.account) // ministack takes it from the credential
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

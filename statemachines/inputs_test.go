@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 
@@ -23,7 +23,6 @@ import (
 	"iamkeys/pkg/iamkeys/audit"
 	"iamkeys/pkg/iamkeys/notice"
 	"iamkeys/pkg/lambdafn"
-	"iamkeys/statemachines"
 	"iamkeys/statemachines/asl"
 )
 
@@ -52,13 +51,9 @@ func todaysInputs(t *testing.T) []sent {
 	reached := map[string]bool{}
 	record := func(workflow, mode, input string, s *script) {
 		t.Helper()
-		substitutions := maps.Clone(functionARNs)
-		substitutions["RotationMode"], substitutions["RotationStateMachineArn"] = mode, "rotation"
-		m, err := statemachines.Load(workflow, substitutions)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := &asl.Execution{Wait: s.wait}
+		s.starts = map[string]string{"rotate-due": "rotation", "retire-unused": "retirement"}[workflow]
+		m := load(t, workflow, mode)
+		e := &asl.Execution{Wait: s.wait, Name: oldKey, Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
 		e.Task = func(ctx context.Context, resource string, arguments any) (any, error) {
 			state := e.History.States[len(e.History.States)-1]
 			reached[workflow+" "+state] = true
@@ -97,6 +92,9 @@ func todaysInputs(t *testing.T) []sent {
 	record("rotate-due", "plan", `{}`, &script{due: []string{oldKey}})
 	each(t, func(t *testing.T, m *asl.Machine) {
 		workflow := filepath.Base(t.Name())
+		if slices.Contains(coming, workflow) {
+			return
+		}
 		for name, s := range m.AllStates() {
 			if s.Type == "Task" && !reached[workflow+" "+name] {
 				t.Errorf("state %q was not reached, so what it sends is not recorded", name)

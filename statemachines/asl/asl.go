@@ -156,7 +156,52 @@ func Parse(text []byte) (*Machine, error) {
 	if err := m.compile(m.QueryLanguage); err != nil {
 		return nil, err
 	}
-	return &m, nil
+	return &m, m.unique(map[string]bool{}, map[string]bool{})
+}
+
+// unique refuses a state's name that another one has, also in another Map, and a
+// variable that a Map's states assign anew beside one of the states around it.
+func (m *Machine) unique(names, outer map[string]bool) error {
+	assigned := maps.Clone(outer)
+	for name, s := range m.States {
+		if names[name] {
+			return fmt.Errorf("two states are named %q", name)
+		}
+		names[name] = true
+		for _, assign := range s.assigns() {
+			for variable := range assign {
+				if outer[variable] {
+					return fmt.Errorf("state %q assigns $%s, which the states around its Map assign", name, variable)
+				}
+				assigned[variable] = true
+			}
+		}
+	}
+	for _, s := range m.States {
+		if s.ItemProcessor == nil {
+			continue
+		}
+		around := assigned
+		if s.ItemProcessor.Distributed() { // its children see no variables
+			around = map[string]bool{}
+		}
+		if err := s.ItemProcessor.unique(names, around); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// assigns gives the variables that the state assigns, on each way out of it.
+func (s *State) assigns() []map[string]any {
+	all := []map[string]any{s.Assign}
+	for _, c := range s.Choices {
+		all = append(all, c.Assign)
+	}
+	for _, c := range s.Catch {
+		all = append(all, c.Assign)
+	}
+	return all
 }
 
 // compile checks and compiles the states, which are in that language unless they say another.

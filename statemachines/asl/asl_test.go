@@ -47,6 +47,8 @@ func TestParseRefuses(t *testing.T) {
 		"ALL not last":             {task(`"Catch": [{"ErrorEquals": ["States.ALL"], "Next": "A"}, {"ErrorEquals": ["X"], "Next": "A"}]`), "stand alone, and last"},
 		"ALL not alone":            {task(`"Catch": [{"ErrorEquals": ["X", "States.ALL"], "Next": "A"}]`), "stand alone, and last"},
 		"half a retrier":           {task(`"Retry": [{"ErrorEquals": ["X"], "IntervalSeconds": 1}]`), "a retrier must say"},
+		"a name twice":             {`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Map", "Items": [], "End": true, "ItemProcessor": {"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}}}}`, "two states are named"},
+		"a variable twice":         {`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Map", "Items": [], "Assign": {"x": 1}, "End": true, "ItemProcessor": {"StartAt": "B", "States": {"B": {"Type": "Pass", "Assign": {"x": 2}, "End": true}}}}}}`, "assigns $x"},
 		"literal as a rule": {`{"QueryLanguage": "JSONata", "StartAt": "A", "States": {"A": {"Type": "Choice", "Default": "B", "Choices": [{"Condition": true, "Next": "B"}]}, "B": {"Type": "Succeed"}}}`,
 			"a Condition must be an expression"},
 	} {

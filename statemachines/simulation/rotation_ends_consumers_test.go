@@ -32,13 +32,13 @@ var consumerEndings = map[string]ending{
 		arrange: func(w *world, old string) { w.adopts(old); w.stays(old) },
 		want:    "KeyInUse", old: active, new: active, told: "ready reminder failed", says: "Both keys stay Active", calls: "delete",
 	},
-	"the old key was never used, and is younger than the quiet window": {
+	"the old key was never used, and is younger than the quiet window for a while": {
 		arrange: func(w *world, old string) {
 			w.person(func() { w.DeleteKey(user, old); w.AddKey(user, day) }, "keys") // its consumer is not installed yet
 			w.install(&consumer{service: "s3", every: 5 * hour, reading: everyTime}, 2*hour)
 			w.Advance(hour)
 		},
-		input: map[string]any{"quietHours": 96, "maxWaitDays": 5},
+		input: map[string]any{"maxWaitDays": 5, "quietHours": 96},
 		old:   none, new: active, told: "ready reminder off done",
 	},
 	"nobody uses the new key": {

@@ -16,6 +16,36 @@ var peopleEndings = map[string]ending{
 		},
 		want: "RolledBack", old: active, new: active, told: "ready off failed", says: "Somebody reactivated the old key during its soak",
 	},
+	"somebody reactivates the old key on day 5, to switch it off again on day 29": {
+		arrange: func(w *world, old string) {
+			w.adopts(old)
+			w.on("notify off", func() {
+				w.in(5*day-hour, func() { w.person(func() { w.SetStatus(user, old, active) }, old) })
+				w.in(5*day, func() { w.install(&consumer{holds: old, service: "s3", every: 2 * day, reading: never}, 0) })
+				w.in(29*day-hour, func() { w.person(func() { w.SetStatus(user, old, inactive) }, old) })
+			})
+		},
+		want: "RolledBack", old: active, new: active, told: "ready off failed",
+	},
+	"somebody reactivates the old key, uses it, and switches it off again, between two looks": {
+		arrange: func(w *world, old string) {
+			w.adopts(old)
+			w.on("notify off", func() {
+				w.in(5*day+hour, func() { w.person(func() { w.SetStatus(user, old, active) }, old) })
+				w.in(5*day+2*hour, func() { w.install(&consumer{holds: old, service: "s3", every: 900 * day, reading: never}, 0) })
+				w.in(5*day+3*hour, func() { w.person(func() { w.SetStatus(user, old, inactive) }, old) })
+			})
+		},
+		want: "KeyInUse", old: inactive, new: active, told: "ready off failed", says: "shortly before it was off",
+	},
+	"a use three hours before the old key is off, which IAM shows only after": {
+		arrange: func(w *world, old string) {
+			w.LastUsedLag = 6 * hour
+			w.install(&consumer{reading: everyTime, service: "s3", every: 5 * hour}, hour) // shown by the second poll
+			w.install(&consumer{holds: old, service: "s3", every: 900 * day, reading: never}, 9*hour+30*time.Minute)
+		},
+		want: "KeyInUse", old: inactive, new: active, told: "ready off failed", says: "shortly before it was off",
+	},
 	"somebody reactivates the old key just before its deletion": {
 		arrange: func(w *world, old string) {
 			w.adopts(old)
@@ -122,7 +152,7 @@ var peopleEndings = map[string]ending{
 				w.in(3*day, func() { w.person(func() { w.SetStatus(user, old, inactive) }, old) })
 			})
 		},
-		input: map[string]any{"quietHours": 96, "maxWaitDays": 5},
+		input: map[string]any{"maxWaitDays": 5, "quietHours": 96},
 		want:  "NotAdopted", old: inactive, new: active, told: "ready reminder failed",
 	},
 }

@@ -14,7 +14,17 @@ var stepEndings = map[string]ending{
 	"the last attempt dies once the old key is off": {
 		arrange: func(w *world, old string) {
 			w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 856 * hour}, hour) // its last use of the old key is so late that just the last attempt finds it quiet
-			w.fails("deactivate", "iam:UpdateAccessKey", 1, 1, iamkeystest.DiesAfter)
+			others, off := w.fault, false
+			w.fault = func(h *hand, n int, action string) iamkeystest.Fault {
+				switch {
+				case h.function == "deactivate" && action == "iam:UpdateAccessKey":
+					off = true
+					return iamkeystest.DiesAfter
+				case h.function == "deactivate" && off: // its repeats
+					return iamkeystest.Dies
+				}
+				return others(h, n, action)
+			}
 		},
 		want: "KeyInUse", old: inactive, new: active, told: "ready reminder failed", says: "may have switched the old one off all the same",
 	},

@@ -193,7 +193,7 @@ func TestRotationStartsAgain(t *testing.T) {
 		"people can be told again": {
 			arrange: func(w *world, old string) {
 				w.adopts(old)
-				w.fails("notify", "sns:Publish", 1, 1, iamkeystest.Refused)
+				w.fails("notify", "sns:Publish", 1, 49, iamkeystest.Refused)
 			},
 			first: "NotifyFailed", start: iamkeys.StartDeactivate, told: "ready off done", new: active,
 		},
@@ -270,7 +270,7 @@ func TestRotationStartsAgain(t *testing.T) {
 				w.fails("create", "iam:CreateAccessKey", 1, 4, iamkeystest.Dies)
 			},
 			pause: time.Minute,
-			first: "Runtime.ExitError", want: "InProgress", told: "failed", new: active,
+			first: "Runtime.ExitError", start: iamkeys.StartCreate, told: "ready off done", new: active, // plan waits until the lock is dead
 		},
 		"somebody has made room": {
 			arrange: func(w *world, old string) { w.person(func() { w.AddKey(user, 80*day) }, "keys"); w.Advance(hour) },
@@ -291,14 +291,14 @@ func TestRotationStartsAgain(t *testing.T) {
 		"it was stopped in the wait": {
 			arrange: func(w *world, old string) {
 				w.adopts(old)
-				w.on("notify ready", func() { w.in(day, func() { w.started[0].stopped = true }) })
+				w.on("notify ready", func() { w.in(day, func() { w.started[0].stop() }) })
 			},
 			start: iamkeys.StartDeactivate, told: "ready off done", new: active,
 		},
 		"it was stopped in the soak": {
 			arrange: func(w *world, old string) {
 				w.adopts(old)
-				w.on("notify off", func() { w.in(day, func() { w.started[0].stopped = true }) })
+				w.on("notify off", func() { w.in(day, func() { w.started[0].stop() }) })
 			},
 			input: named,
 			start: iamkeys.StartDeactivate, told: "ready off done", new: active,
@@ -319,7 +319,7 @@ func TestRotationStartsAgain(t *testing.T) {
 				tt.between(w, old)
 				w.run(time.Minute) // until lists show it
 			}
-			second := w.rotate("again", tt.input)
+			second := w.rotate(old+"-again", tt.input)
 			if got := second.endName(); got != tt.want {
 				t.Errorf("ended as %q, want %q: %v", got, tt.want, second.failure)
 			}

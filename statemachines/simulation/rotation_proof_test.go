@@ -331,8 +331,8 @@ var acts = []struct {
 	}},
 	{"stop an execution", func(w *world) {
 		for _, e := range w.started {
-			if !e.ended {
-				e.stopped = true
+			if !e.ended && !e.stopped {
+				e.stop()
 				return
 			}
 		}

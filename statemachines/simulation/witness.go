@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ const noted = 15 * time.Minute
 // limits on an execution: Step Functions ends one at 25,000 events.
 const (
 	maxPayload = 32 << 10
-	maxEvents  = 20_000
+	maxEvents  = 25_000
 )
 
 // reporter is what a witness reports to: a test, or one run of a property.
@@ -290,7 +291,7 @@ func (r offRecord) forbids(used time.Time, lag time.Duration) bool {
 
 // deleted holds a deletion to promises 3, 8 and 9.
 func (v *witness) deleted(h *hand, k iamkeys.AccessKey) {
-	e, id := h.execution, k.AccessKeyID
+	e, id, now := h.execution, k.AccessKeyID, v.w.Now()
 	switch {
 	case k.Status == iamkeys.Active && v.touched[id]:
 		v.gone[id] = "person" // who reactivated it when its deletion was under way
@@ -318,8 +319,14 @@ func (v *witness) deleted(h *hand, k iamkeys.AccessKey) {
 		if soaks.IsZero() {
 			soaks = e.began
 		}
-		if got, want := h.began.Sub(soaks), time.Duration(e.plan.SoakSeconds)*time.Second; got < want || want < 24*hour {
-			v.fail("promise 8: %s was deleted after %v, its soak is %v", id, got, want)
+		soak := time.Duration(e.plan.SoakDays) * day
+		if got := h.began.Sub(soaks); got < soak || soak < day {
+			v.fail("promise 8: %s was deleted after %v, its soak is %v", id, got, soak)
+		}
+		for _, u := range v.used[id] {
+			if u.at.After(now.Add(-soak+noted)) && !u.at.After(h.began.Add(-v.w.LastUsedLag)) {
+				v.fail("promise 8: %s was deleted %v after a use that IAM showed, its soak is %v", id, now.Sub(u.at), soak)
+			}
 		}
 	default:
 		v.fail("promise 3: %s deleted %s", h.function, id)
@@ -404,6 +411,8 @@ func (v *witness) told(h *hand, m iamkeys.Message) {
 			so = status == iamkeys.Inactive
 		case "deleted", "not found any more":
 			so = status == ""
+		case "Inactive, or deleted":
+			so = status != iamkeys.Active
 		case "not Active or not delivered":
 			so = status != iamkeys.Active || now.held != id
 		case "unchanged", "left as it is", "Active when last seen":
@@ -449,8 +458,8 @@ func (w *world) end(e *execution) {
 	switch name {
 	case "":
 		out, _ := e.output.(map[string]any)
-		if out["accessKeyId"] != e.old() || out["newAccessKeyId"] != e.newKey || len(out) != 14 {
-			w.fail("the output is %v", e.output)
+		if out["accessKeyId"] != e.old() || out["newAccessKeyId"] != e.newKey || out["polls"] != float64(e.plan.Polls) || out["soakDays"] != float64(e.plan.SoakDays) || out["userName"] != user {
+			w.fail("the output is %v, not the rotation", e.output)
 		}
 		if untouched && (now.status(e.old()) != "" || now.status(e.newKey) != iamkeys.Active || now.held != e.newKey) {
 			w.fail("the rotation of %s to %s has succeeded; they are %q and %q, and the secret holds %q", e.old(), e.newKey, now.status(e.old()), now.status(e.newKey), now.held)
@@ -507,18 +516,33 @@ func (e *execution) expected() string {
 			unexpected = a.errorName
 		}
 	}
-	for _, state := range []string{"Plan", "Create", "Notify ready"} {
+	for _, state := range []string{"Plan", "Create", "Notify ready", "Notify off", "Notify done"} {
 		if name := final[state]; name != "" {
 			return name
 		}
 	}
-	deleted, tried := final["Delete"]
+	if days := e.soakDays(); len(days) > 0 {
+		switch name := days[len(days)-1]; name {
+		case "KeyActive":
+			return "RolledBack"
+		case "", "KeyInUse", "NotReplaced", "NotAdopted", "NoSuchEntity", "AccessDenied":
+			return name
+		default:
+			silent := 0
+			for _, last := range slices.Backward(days) {
+				if last == "" {
+					break
+				}
+				silent++
+			}
+			if silent < 7 {
+				return fmt.Sprintf("something else: only the last %d days had no answer", silent)
+			}
+			return name
+		}
+	}
 	listed, asked := final["List"]
 	switch {
-	case tried && deleted == "KeyActive":
-		return "RolledBack"
-	case tried:
-		return deleted
 	case final["Deactivate"] == "NotReplaced":
 		return "NotReplaced"
 	case final["Deactivate"] == "NoSuchEntity" && asked && (listed == "NoSuchEntity" || listed == "" && e.answers[len(e.answers)-1].stage == "done"):
@@ -527,6 +551,21 @@ func (e *execution) expected() string {
 		return refusal
 	}
 	return unexpected
+}
+
+// soakDays gives how the last step of each day of the soak was answered.
+func (e *execution) soakDays() (days []string) {
+	var before answer
+	for _, a := range e.answers {
+		switch {
+		case a.state == "Look" && (before.state != "Look" || a.at.Sub(before.at) > day/2): // no repeat of the same
+			days = append(days, a.errorName)
+		case a.state == "Look", a.state == "Delete":
+			days[len(days)-1] = a.errorName
+		}
+		before = a
+	}
+	return days
 }
 
 // excuse says what allows that the consumer's key was refused, "" for nothing.

@@ -436,6 +436,7 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 	w.begin(d, func(a *actor) {
 		e.began = w.Now()
 		e.run.Name, e.run.Started = name, e.began
+		e.tell()
 		e.run.Wait = func(_ context.Context, d time.Duration) error { return e.wait(a, d) }
 		call := asl.Lambda(func(_ context.Context, function string, payload any) (any, error) {
 			return e.invoke(a, function, payload)
@@ -460,9 +461,6 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 		if err := json.Unmarshal(text, &in); err != nil {
 			panic(err)
 		}
-		if m == rotation() {
-			w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: name, Status: e.status(), Input: text})
-		}
 		e.output, err = m.Run(context.Background(), &e.run, in)
 		a.live()
 		if failed, ok := errors.AsType[*asl.Error](err); ok {
@@ -471,9 +469,7 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 			panic(err)
 		}
 		e.ended, e.over = true, w.Now()
-		if m == rotation() {
-			w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: name, Status: e.status()})
-		}
+		e.tell()
 		if out, err := json.Marshal(e.output); err == nil {
 			w.state(out)
 		}
@@ -516,14 +512,34 @@ func (w *world) startExecution(arguments map[string]any) (any, error) {
 // status is what DescribeExecution says.
 func (e *execution) status() iamkeys.ExecutionStatus {
 	switch {
-	case !e.ended:
-		return "RUNNING"
 	case e.failure != nil:
-		return "FAILED"
+		return iamkeys.ExecutionFailed
 	case e.stopped:
-		return "ABORTED"
+		return iamkeys.ExecutionAborted
+	case e.ended:
+		return iamkeys.ExecutionSucceeded
 	}
-	return "SUCCEEDED"
+	return iamkeys.ExecutionRunning
+}
+
+// tell lets Step Functions know of the execution's status, if functions ask about its workflow.
+func (e *execution) tell() {
+	if e.machine != rotation() {
+		return
+	}
+	input, err := json.Marshal(e.input)
+	if err != nil {
+		panic(err)
+	}
+	e.w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: e.name, Status: e.status(), Started: e.began, Input: input})
+}
+
+// stop is StopExecution: it ends at its next step.
+func (e *execution) stop() {
+	if !e.ended && !e.stopped {
+		e.stopped = true
+		e.tell()
+	}
 }
 
 // state is the name of the state that the execution is in.
@@ -568,6 +584,8 @@ func (e *execution) heard(function string, in map[string]any, out any, failed *a
 		e.newKey, _ = object["accessKeyId"].(string)
 	case function == "deactivate":
 		e.quiet = e.w.Now()
+	case function == "delete" && in["check"] == true:
+		a.stage = "check"
 	}
 	e.answers = append(e.answers, a)
 }

@@ -1,0 +1,198 @@
+package statemachines_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"iamkeys/statemachines/asl"
+)
+
+// exposed stands in for the functions of an exposure, where the point is the
+// workflow's own way.
+type exposed struct {
+	keys    []string            // one a key: its ID, " off" when a person's standing word switches it off, " told" when it was told before
+	answers map[string][]string // function (deactivate and lastused with the key's ID) → errors in order; "" is none
+	active  []string            // keys that are Active again 10 s after they were switched off
+	changes map[int][]string    // what exposed answers from that call on, counted from 1
+
+	called []string
+	told   []string // stages of notify with what has come of each key
+	asked  map[string]any
+	count  int
+	passed time.Duration
+}
+
+func (s *exposed) invoke(_ context.Context, function string, payload any) (any, error) {
+	in := payload.(map[string]any)
+	id, _ := in["accessKeyId"].(string)
+	name := strings.TrimSpace(function + " " + id)
+	if function == "notify" {
+		name += " " + in["stage"].(string)
+	}
+	s.called = append(s.called, name)
+	if function == "exposed" {
+		s.count++
+		if keys, ok := s.changes[s.count]; ok {
+			s.keys = keys
+		}
+	}
+	if answers := s.answers[name]; len(answers) > 0 {
+		s.answers[name] = answers[1:]
+		if answers[0] != "" {
+			return nil, &asl.Error{Name: answers[0], Cause: "because of " + answers[0]}
+		}
+	}
+	switch function {
+	case "exposed":
+		s.asked = in
+		keys := []any{}
+		for _, k := range s.keys {
+			words := strings.Fields(k)
+			status := "Active"
+			if strings.Contains(k, "Inactive") {
+				status = "Inactive"
+			}
+			keys = append(keys, map[string]any{
+				"entity": words[0], "accessKeyId": words[0], "userName": "ci-deploy", "owner": nil, "status": status, "lastUsedDate": nil, "power": "admin", "known": true,
+				"first": !strings.Contains(k, "told"), "deactivate": strings.Contains(k, " off"),
+			})
+		}
+		return map[string]any{"eventArn": "arn:event", "eventTypeCode": "AWS_RISK_CREDENTIALS_EXPOSED", "account": "123456789012", "keys": keys}, nil
+	case "deactivate":
+		if in["quietHours"] != 0.0 || in["userName"] != "ci-deploy" {
+			return nil, fmt.Errorf("deactivate was asked %v", in)
+		}
+		return map[string]any{"userName": in["userName"], "accessKeyId": id, "status": "Inactive", "changed": true}, nil
+	case "lastused":
+		status := "Inactive"
+		for _, k := range s.active {
+			if k == id {
+				status = "Active"
+			}
+		}
+		return map[string]any{"userName": in["userName"], "accessKeys": []any{map[string]any{"accessKeyId": id, "status": status}}}, nil
+	case "notify":
+		exposure := in["exposure"].(map[string]any)
+		said := in["stage"].(string)
+		if e, ok := in["error"].(map[string]any); ok {
+			said += "(" + e["name"].(string) + ")"
+		}
+		if exposure["eventArn"] != "arn:event" || exposure["account"] == nil {
+			return nil, fmt.Errorf("notify was told %v", exposure)
+		}
+		for _, k := range exposure["keys"].([]any) {
+			k := k.(map[string]any)
+			said += fmt.Sprintf(" %v=%v", k["accessKeyId"], k["status"])
+			for _, more := range []string{"error", "throttled", "left"} {
+				if k[more] != nil {
+					said += fmt.Sprintf(",%s:%v", more, k[more])
+				}
+			}
+		}
+		s.told = append(s.told, said)
+		return map[string]any{"messageId": "1"}, nil
+	}
+	return nil, fmt.Errorf("no function %s", function)
+}
+
+func TestExposure(t *testing.T) {
+	const event = `{"source": "aws.health", "account": "123456789012", "detail": {"eventArn": "arn:event", "eventTypeCode": "AWS_RISK_CREDENTIALS_EXPOSED"}}`
+	throttled := func(n int) map[string][]string { return map[string][]string{"deactivate A": repeat(n, "Throttled")} }
+	for name, tt := range map[string]struct {
+		script exposed
+		called string
+		told   string // notices, separated by " | "
+		want   string // the execution's error
+		passed time.Duration
+	}{
+		"only told":           {script: exposed{keys: []string{"A", "B told"}}, called: "exposed notify-exposed", told: "exposed A=Active B=Active"},
+		"nobody's key":        {script: exposed{}, called: "exposed notify-exposed", told: "exposed"},
+		"switched off":        {script: exposed{keys: []string{"A off", "B"}}, called: "exposed deactivate-A lastused-A notify-exposed", told: "exposed A=Inactive B=Active", passed: 10 * time.Second},
+		"on again by then":    {script: exposed{keys: []string{"A off"}, active: []string{"A"}}, told: "exposed A=Active,left:A", passed: 10 * time.Second},
+		"a connection breaks": {script: exposed{keys: []string{"A off"}, answers: map[string][]string{"deactivate A": {"Lambda.SdkClientException"}}}, told: "exposed A=Inactive", passed: 15 * time.Second},
+		"and again": {
+			script: exposed{keys: []string{"A off"}, active: []string{"A"}, answers: map[string][]string{"deactivate A": repeat(3, "Lambda.Unknown")}},
+			told:   "exposed A=Active,error:Lambda.Unknown,left:A", passed: 20 * time.Second,
+		},
+		"it times out": {
+			script: exposed{keys: []string{"A off"}, answers: map[string][]string{"deactivate A": {"States.Timeout"}}},
+			called: "exposed deactivate-A lastused-A notify-exposed", told: "exposed A=Inactive,error:States.Timeout", passed: 10 * time.Second,
+		},
+		"it may not":             {script: exposed{keys: []string{"A off"}, active: []string{"A"}, answers: map[string][]string{"deactivate A": {"AccessDenied"}}}, told: "exposed A=Active,error:AccessDenied,left:A", passed: 10 * time.Second},
+		"it cannot be looked at": {script: exposed{keys: []string{"A off"}, answers: map[string][]string{"lastused A": {"NoSuchEntity"}}}, told: "exposed A=<nil>,error:NoSuchEntity,left:A", passed: 10 * time.Second},
+		"throttled for seconds":  {script: exposed{keys: []string{"A off"}, answers: throttled(3)}, told: "exposed A=Inactive", passed: 62 * time.Second},
+		"throttled for minutes": {
+			script: exposed{keys: []string{"A off", "B"}, answers: throttled(6)},
+			told:   "exposed A=Active,throttled:A B=Active | off A=Inactive B=Active", passed: 52*time.Second + 3*time.Minute + 10*time.Second,
+		},
+		"throttled for an hour": {
+			script: exposed{keys: []string{"A off"}, answers: throttled(100)},
+			told:   "exposed A=Active,throttled:A | failed(Throttled) A=Active,throttled:A", want: "Throttled", passed: 52*time.Second + time.Hour,
+		},
+		"throttled, but once a connection broke": {
+			script: exposed{keys: []string{"A off"}, active: []string{"A"}, answers: map[string][]string{"deactivate A": append([]string{"Lambda.Unknown"}, repeat(4, "Throttled")...)}},
+			told:   "exposed A=Active,error:Throttled,left:A", passed: 67 * time.Second,
+		},
+		"a person switches it off meanwhile": {
+			script: exposed{keys: []string{"A off"}, answers: throttled(100), changes: map[int][]string{3: {"A Inactive"}}},
+			told:   "exposed A=Active,throttled:A | off A=Inactive", passed: 52*time.Second + 2*time.Minute,
+		},
+		"a person protects it meanwhile": {
+			script: exposed{keys: []string{"A off"}, answers: throttled(100), changes: map[int][]string{3: {"A"}}},
+			told:   "exposed A=Active,throttled:A | failed A=Active,left:A", passed: 52*time.Second + 2*time.Minute,
+		},
+		"a person switches it on again in that minute": {
+			script: exposed{keys: []string{"A off"}, active: []string{"A"}, answers: throttled(5)},
+			told:   "exposed A=Active,throttled:A | failed A=Active,left:A", passed: 52*time.Second + 2*time.Minute + 10*time.Second,
+		},
+		"of two keys one is throttled": {
+			script: exposed{keys: []string{"A off", "B off"}, answers: throttled(4), changes: map[int][]string{2: {"A off", "B off"}}},
+			called: "exposed deactivate-A deactivate-A deactivate-A deactivate-A deactivate-B lastused-B notify-exposed exposed deactivate-A lastused-A notify-off",
+			told:   "exposed A=Active,throttled:A B=Inactive | off A=Inactive B=Active", passed: 52*time.Second + 10*time.Second + time.Minute + 10*time.Second,
+		},
+		"exposed does not answer for a while": {
+			script: exposed{keys: []string{"A off"}, answers: map[string][]string{"deactivate A": repeat(4, "Throttled"), "exposed": {"", "Internal", "Internal"}}},
+			told:   "exposed A=Active,throttled:A | off A=Inactive", passed: 52*time.Second + 3*time.Minute + 10*time.Second,
+		},
+		"nothing can be read":         {script: exposed{keys: []string{"A off"}, answers: map[string][]string{"exposed": {"Internal"}}}, called: "exposed notify-failed", told: "failed(Internal)", want: "Internal"},
+		"the topic is down for a day": {script: exposed{keys: []string{"A"}, answers: map[string][]string{"notify exposed": repeat(24, "NotifyFailed")}}, told: "exposed A=Active", passed: 24 * time.Hour},
+		"the topic is down for good":  {script: exposed{keys: []string{"A"}, answers: map[string][]string{"notify exposed": repeat(49, "NotifyFailed"), "notify failed": repeat(49, "NotifyFailed")}}, want: "NotifyFailed", passed: 96 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &tt.script
+			var in any
+			if err := json.Unmarshal([]byte(event), &in); err != nil {
+				t.Fatal(err)
+			}
+			e := &asl.Execution{Task: asl.Lambda(s.invoke), Wait: func(_ context.Context, d time.Duration) error { s.passed += d; return nil }, Name: "event-1"}
+			out, err := load(t, "exposure", "").Run(t.Context(), e, in)
+			failed, ok := errors.AsType[*asl.Error](err)
+			if err != nil && !ok {
+				t.Fatal(err)
+			}
+			if got := dashed(s.called); tt.called != "" && got != tt.called {
+				t.Errorf("called %s\n want %s", got, tt.called)
+			}
+			if got := strings.Join(s.told, " | "); got != tt.told {
+				t.Errorf("told %s\nwant %s", got, tt.told)
+			}
+			if s.passed != tt.passed {
+				t.Errorf("took %v, want %v", s.passed, tt.passed)
+			}
+			if tt.want == "" && err != nil || tt.want != "" && (failed == nil || failed.Name != tt.want) {
+				t.Errorf("ended with %v, %v, want %q", out, err, tt.want)
+			}
+			if s.asked != nil && (s.asked["execution"] != "event-1" || s.asked["event"].(map[string]any)["source"] != "aws.health") {
+				t.Errorf("exposed was asked %v", s.asked)
+			}
+			if e.History.Events >= 25_000 {
+				t.Errorf("%d events", e.History.Events)
+			}
+		})
+	}
+}

@@ -79,7 +79,7 @@ def correct_succeed():
 
 
 def correct_distributed_map():
-    """A Distributed Map in JSONata, of which ministack evaluates nothing.
+    """A Distributed Map in JSONata, of which ministack evaluates nothing; in JSONPath it ignores MaxConcurrencyPath and its like.
 
     Also: a child is an execution of its own, with its own name and input in the context object and no variables of its
     parent; a list that is no JSON array fails as States.ItemReaderFailed; and what failed has no place in the result.
@@ -89,11 +89,19 @@ def correct_distributed_map():
     ministack_map = stepfunctions._run_distributed_map
     ministack_machine = stepfunctions._run_sub_machine
     evaluated = ("ItemReader", "Items", "ItemSelector", "Output", "Assign")
+    numbers = ("MaxConcurrency", "ToleratedFailurePercentage", "ToleratedFailureCount")
 
     @functools.wraps(ministack_map)
     def run_distributed_map(state_def, raw_input, effective, iterator, execution, ctx):
         if stepfunctions._state_query_language(state_def, ctx) != "JSONata":
-            return ministack_map(state_def, raw_input, effective, iterator, execution, ctx)
+            plain = {k: v for k, v in state_def.items() if k.removesuffix("Path") not in numbers or k in numbers}
+            for field in numbers:
+                if field + "Path" in state_def:
+                    plain[field] = stepfunctions._resolve_path_or_ctx(state_def[field + "Path"], effective, ctx)
+            try:
+                return ministack_map(plain, raw_input, effective, iterator, execution, ctx)
+            except ValueError as err:  # of the list: what children raise does not come here
+                raise stepfunctions._ExecutionError("States.ItemReaderFailed", f"Attempting to parse the file failed: {err}")
 
         def evaluate(value, context=ctx):
             return stepfunctions._apply_jsonata_template(value, raw_input, context)
@@ -106,7 +114,7 @@ def correct_distributed_map():
         if "ItemSelector" in state_def:
             items = [evaluate(state_def["ItemSelector"], ctx | {"Map": {"Item": {"Index": i, "Value": item}}}) for i, item in enumerate(items)]
         plain = {k: v for k, v in state_def.items() if k not in evaluated}
-        for field in ("MaxConcurrency", "ToleratedFailurePercentage", "ToleratedFailureCount"):
+        for field in numbers:
             if field in plain:
                 plain[field] = stepfunctions._jsonata_state_field(state_def, field, "number", raw_input, ctx)
         results, following = ministack_map(plain, raw_input, items, iterator, execution, ctx)

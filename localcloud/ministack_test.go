@@ -123,6 +123,45 @@ func TestMinistackRunsDistributedMap(t *testing.T) {
 	}
 }
 
+// TestMinistackTakesNumbersByPath: a Map in JSONPath, beside and around states
+// in JSONata.
+func TestMinistackTakesNumbersByPath(t *testing.T) {
+	c := sharedCloud(t)
+	c.list(t, "three.json", `[1, 2, 3]`)
+	out, err := sfn.NewFromConfig(c.Config()).CreateStateMachine(t.Context(), &sfn.CreateStateMachineInput{
+		Name: aws.String("by-path"), RoleArn: aws.String("arn:aws:iam::" + accountID + ":role/test"), Definition: aws.String(`{"StartAt": "Each", "States": {
+			"Each": {"Type": "Map", "MaxConcurrencyPath": "$.atOnce", "ToleratedFailurePercentagePath": "$.tolerated", "ResultPath": null, "Next": "After",
+				"ItemReader": {"Resource": "arn:aws:states:::s3:getObject", "ReaderConfig": {"InputType": "JSON"}, "Parameters": {"Bucket": "lists", "Key.$": "$.key"}},
+				"ItemProcessor": {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, "StartAt": "Child", "States": {
+					"Child": {"QueryLanguage": "JSONata", "Type": "Choice", "Choices": [{"Condition": "{% $states.input = 2 %}", "Next": "Bad"}], "Default": "Good"},
+					"Bad": {"Type": "Fail"}, "Good": {"Type": "Pass", "QueryLanguage": "JSONata", "Output": {}, "End": true}}}},
+			"After": {"Type": "Pass", "QueryLanguage": "JSONata", "Output": "{% $states.input.atOnce %}", "End": true}}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for input, want := range map[string]string{
+		`{"atOnce": 2, "tolerated": 40, "key": "three.json"}`: "SUCCEEDED 2",
+		`{"atOnce": 2, "tolerated": 10, "key": "three.json"}`: "FAILED States.ExceedToleratedFailureThreshold",
+	} {
+		e := c.execute(t, *out.StateMachineArn, "", input)
+		got := e.Status + " " + e.Error
+		if e.Status == "SUCCEEDED" {
+			got = e.Status + " " + string(e.Output)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", input, got, want)
+		}
+		runs, err := sfn.NewFromConfig(c.Config()).ListMapRuns(t.Context(), &sfn.ListMapRunsInput{ExecutionArn: &e.ARN})
+		if err != nil || len(runs.MapRuns) != 1 {
+			t.Fatalf("%+v, %v", runs, err)
+		}
+		run, err := sfn.NewFromConfig(c.Config()).DescribeMapRun(t.Context(), &sfn.DescribeMapRunInput{MapRunArn: runs.MapRuns[0].MapRunArn})
+		if err != nil || run.MaxConcurrency != 2 || run.ExecutionCounts.Failed != 1 || run.ExecutionCounts.Succeeded != 2 {
+			t.Errorf("%s: %+v, %v", input, run, err)
+		}
+	}
+}
+
 // TestMinistackStartsOnce: a name is taken for good, for an input that differs
 // at once; a workflow hears of it by AWS's name.
 func TestMinistackStartsOnce(t *testing.T) {

@@ -47,8 +47,9 @@ lint:
 
 # The packages whose tests have the flag; docs/promises.md last, which quotes the others.
 update:
-	go test $$(grep -rl 'flag.Bool("update"' --include=*_test.go $(SOURCES) | xargs -n1 dirname | sort -u | sed 's|^|./|' | grep -v 'pkg/iamkeys$$') -update
-	go test ./pkg/iamkeys -run 'TestDefects$$' -update
+	go generate ./pkg/render
+	$(SHARED) go test $$(grep -rl 'flag.Bool("update"' --include=*_test.go $(SOURCES) | xargs -n1 dirname | sort -u | sed 's|^|./|' | grep -v 'pkg/iamkeys$$') -update
+	$(SHARED) go test ./pkg/iamkeys -run 'TestDefects$$' -update
 
 demo bench: ready
 	@.localcloud/bin/localcloud $@
@@ -57,7 +58,7 @@ cloud: ready
 	@.localcloud/bin/localcloud up $(LISTEN)
 
 defects:
-	go test ./pkg/iamkeys -run 'TestDefects$$' -defects -count=1 -timeout 60m
+	$(SHARED) go test ./pkg/iamkeys -run 'TestDefects$$' -defects -count=1 -timeout 60m
 
 invoke: ready
 	@.localcloud/bin/localcloud invoke $(F) $(E)

@@ -3,6 +3,7 @@ package functions
 import (
 	"fmt"
 	"go/ast"
+	"maps"
 	"reflect"
 	"regexp"
 	"strings"
@@ -47,6 +48,7 @@ func TestEnvironmentIsWhatMainReads(t *testing.T) {
 			}
 			special := map[string]string{
 				"ACCOUNT_ID": "AWS::AccountId", "PARTITION": "AWS::Partition", "NOTIFICATION_TOPIC_ARN": "NotificationTopic", "CHAT_TOPIC_ARN": "ChatTopic",
+				"SECRETS_ARN":                "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret",
 				"ROTATION_STATE_MACHINE_ARN": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation",
 			}[v]
 			if name == "" || name != special && !strings.EqualFold(name, strings.ReplaceAll(v, "_", "")) {
@@ -58,6 +60,10 @@ func TestEnvironmentIsWhatMainReads(t *testing.T) {
 
 func TestParameters(t *testing.T) {
 	tpl := template()
+	defaults := map[string]string{} // environment variable → what the template gives
+	for folder := range operations() {
+		maps.Copy(defaults, functionstest.New(nil).Environment(folder))
+	}
 	methods := map[string]string{} // environment variable, without _, in lower case → method of Settings
 	for method, variables := range functionstest.Getters() {
 		for _, v := range variables {
@@ -87,7 +93,12 @@ func TestParameters(t *testing.T) {
 			values = append(values, at(p, "MinValue"), at(p, "MaxValue"))
 		}
 		for _, value := range values {
-			settings := lambdafn.NewSettings(func(string) (string, bool) { return fmt.Sprint(value), true })
+			settings := lambdafn.NewSettings(func(v string) (string, bool) {
+				if strings.EqualFold(strings.ReplaceAll(v, "_", ""), name) {
+					return fmt.Sprint(value), true
+				}
+				return defaults[v], true
+			})
 			reflect.ValueOf(settings).MethodByName(method).Call(nil)
 			if err := settings.Err(); err != nil {
 				t.Errorf("parameter %s admits %v, with which a function would not start: %v", name, value, err)

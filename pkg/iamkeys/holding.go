@@ -197,9 +197,10 @@ func nothingDelivered(current string) bool {
 	return current == "" || isIntent
 }
 
-// SecretNames says where secrets live: in that account and Region (any, where they are
-// empty), under Prefix, which ends in "/".
-type SecretNames struct{ Prefix, Account, Region string }
+// SecretNames says where secrets live: under Prefix, which ends in "/", and with an ARN
+// that begins with ARN, which names account and Region (arn:aws:secretsmanager:eu-west-1:
+// 123456789012:secret); any, where that is empty.
+type SecretNames struct{ Prefix, ARN string }
 
 // Default gives the name of the user's secret.
 func (n SecretNames) Default(userName string) string { return n.own(userName) + "access-key" }
@@ -249,8 +250,8 @@ func (n SecretNames) check(field, secretID string) error {
 	switch {
 	case secretID == "":
 		return no(NameMalformed, "is empty; it must be the name or the full ARN of a secret under %s.", n.Prefix)
-	case arn != nil && (n.Region != "" && arn[1] != n.Region || n.Account != "" && arn[2] != n.Account):
-		return no(NameElsewhere, "must name a secret of account %s in %s, where iamkeys runs; got one of account %s in %s: %s.", n.Account, n.Region, arn[2], arn[1], Quoted(secretID))
+	case arn != nil && n.ARN != "" && !strings.HasPrefix(secretID, n.ARN+":"):
+		return no(NameElsewhere, "must name a secret of the account and in the Region where iamkeys runs, %s:...; got one of account %s in %s.", n.ARN, arn[2], arn[1])
 	case arn == nil && !secretNames.MatchString(name):
 		return no(NameMalformed, "must be the name (1 to 512 of A-Z a-z 0-9 / _ + = . @ -) or the full ARN, with its last six characters, of a secret; got %s.", Quoted(secretID))
 	case arn == nil && arnEnding.MatchString(name):

@@ -76,7 +76,7 @@ func TestCreateSecretID(t *testing.T) {
 			}
 			p := a.Start()
 			o := creator(p)
-			o.Secrets = iamkeys.SecretNames{Prefix: "iamkeys/", Account: a.ID, Region: "eu-west-1"}
+			o.Secrets = iamkeys.SecretNames{Prefix: "iamkeys/", ARN: "arn:aws:secretsmanager:eu-west-1:" + a.ID + ":secret"}
 			out, err := o.Run(t.Context(), in)
 			if iamkeys.CodeOf(err) != want {
 				t.Errorf("%q by tag %t: got %v, want code %q", c.secretID, tagged, err, want)

@@ -121,9 +121,13 @@ func (s *Settings) AccountID() string {
 	return s.text("ACCOUNT_ID", `\d{12}`, "an account ID, 12 digits")
 }
 
-// Secrets says where secrets live: SECRET_PREFIX, which ends in "/".
+// Secrets says where secrets live: under SECRET_PREFIX, which ends in "/", with ARNs that
+// begin with SECRETS_ARN.
 func (s *Settings) Secrets() iamkeys.SecretNames {
-	return iamkeys.SecretNames{Prefix: s.text("SECRET_PREFIX", `([A-Za-z0-9_+=.@-]+/)+`, `letters, digits, _ + = . @ - and /, ending in "/"`)}
+	return iamkeys.SecretNames{
+		Prefix: s.text("SECRET_PREFIX", `([A-Za-z0-9_+=.@-]+/)+`, `letters, digits, _ + = . @ - and /, ending in "/"`),
+		ARN:    s.text("SECRETS_ARN", `arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret`, "an ARN without the secret's name"),
+	}
 }
 
 // SecretKMSKeyARN is the ARN of the KMS key for new secrets, "" for the account's own.

@@ -51,7 +51,7 @@ func TestSettings(t *testing.T) {
 	refused := map[string][]string{
 		"MEMBER_ROLE": {"team/iamkeys-member", "arn:aws:iam::1:role/x"}, "EXTERNAL_ID": {"x", "a b"}, "PARTITION": {"", "azure"}, "ROLE_PATH": {"", "team/"},
 		"EXCLUDE_ACCOUNTS": {"1234", "123456789012,", "123456789012, 210987654321"}, "ACCOUNTS_AT_ONCE": {"0", "1001", ""},
-		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "USER_PATH": {"", "ci/", "/ci"},
+		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "SECRETS_ARN": {"", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x"}, "USER_PATH": {"", "ci/", "/ci"},
 		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "1080", "8761", "1.5", "many"},
 		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "340", "311", "9"}, "SOAK_DAYS": {"0", "340", "296"}, "PROPAGATION_SECONDS": {"-1", "31"},
 		"NOTIFICATION_TOPIC_ARN": {"", "topic"}, "NOTIFY": {"", "Always", "always|never"}, "MAX_AGE_DAYS": {"0", "75"}, "WARN_AGE_DAYS": {"90", "91"},

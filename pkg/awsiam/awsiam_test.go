@@ -392,6 +392,16 @@ func TestNoCapacity(t *testing.T) {
 	}
 }
 
+// CloudTrail tells who made a key by the nonce in the user agent of the call.
+func TestCreateAccessKeyTellsItsNonce(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	account.AddUser("alice")
+	c, err := awsiam.New(config(account.Serve(t).URL)).CreateAccessKey(t.Context(), "alice", "0a1b2c")
+	if trail := account.Trail("0a1b2c"); err != nil || len(trail) != 1 || trail[0] != c.AccessKeyID {
+		t.Errorf("made %s, %v; CloudTrail shows %v", c.AccessKeyID, err, trail)
+	}
+}
+
 // For a request without a user name IAM takes the user that signed it.
 func TestEmptyUserName(t *testing.T) {
 	server := iamkeystest.NewAccount().Serve(t)

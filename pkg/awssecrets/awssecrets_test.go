@@ -67,6 +67,19 @@ var delivery = iamkeys.SecretVersion{ID: iamkeys.VersionID("alice", "AKIAIOSFODN
 
 var intent = iamkeys.SecretVersion{ID: "iamkeys-intent-01234567-1764000000-0a1b2c-none", Stages: []string{"iamkeys-intent"}}
 
+// A replica says so, and so does the primary of replicas.
+func TestPrimaryRegion(t *testing.T) {
+	account := iamkeystest.NewAccount()
+	secrets := awssecrets.New(config(account.Serve(t).URL), "")
+	account.PutSecret("iamkeys/alice", "somebody-elses-0000000000000000000")
+	for _, region := range []string{"", "eu-west-1", "us-east-1"} {
+		account.MakeReplica("iamkeys/alice", region)
+		if d, err := secrets.DescribeSecret(t.Context(), "iamkeys/alice"); err != nil || d.PrimaryRegion != region {
+			t.Errorf("described as %+v, %v, want the primary Region %q", d, err, region)
+		}
+	}
+}
+
 // Consumers read the value: its form is a promise to them.
 func TestSecretString(t *testing.T) {
 	account := iamkeystest.NewAccount()

@@ -478,6 +478,18 @@ func TestSecretsManager(t *testing.T, h Harness, secrets iamkeys.CreateSecretsMa
 		versions(t, name, map[string][]string{delivery.ID: {"AWSCURRENT", made}, other.ID: {intentLabel}})
 	})
 
+	t.Run("twenty labels", func(t *testing.T) {
+		name := create(t)
+		put(t, name, delivery) // with two
+		put(t, name, intent)
+		for i := range 17 {
+			update(t, name, fmt.Sprint("label-", i), intent.ID, "")
+		}
+		certain(t, secrets.UpdateSecretVersionStage(ctx, name, lock, intent.ID, ""), iamkeys.SecretUnavailable)
+		certain(t, secrets.PutSecretValue(ctx, name, iamkeys.SecretVersion{ID: other.ID, Stages: []string{lock}}), iamkeys.SecretUnavailable)
+		put(t, name, other) // whose label is there already
+	})
+
 	t.Run("a version ID stands for one value", func(t *testing.T) {
 		name := create(t)
 		put(t, name, delivery)

@@ -2,6 +2,7 @@ package iamkeystest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -199,6 +200,8 @@ func putLabels(d iamkeys.SecretDescription, id string, stages []string) {
 // maxLabels is how many labels a secret has at most.
 const maxLabels = 20
 
+var errFull = errors.New("exceeds the quota of labels")
+
 // full refuses a label that is one too many.
 func full(d iamkeys.SecretDescription, more []string) error {
 	all := map[string]bool{}
@@ -211,7 +214,7 @@ func full(d iamkeys.SecretDescription, more []string) error {
 		all[l] = true
 	}
 	if len(all) > maxLabels {
-		return &iamkeys.Error{Code: iamkeys.SecretUnavailable, Message: fmt.Sprintf("Secret %s has %d staging labels, the most there can be.", d.Name, maxLabels)}
+		return &iamkeys.Error{Code: iamkeys.SecretUnavailable, Message: fmt.Sprintf("Secret %s has %d staging labels, the most there can be.", d.Name, maxLabels), Err: errFull}
 	}
 	return nil
 }

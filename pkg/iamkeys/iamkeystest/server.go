@@ -306,6 +306,9 @@ func refused(service string, err error) *refusal {
 	if !ok {
 		known = refusal{http.StatusInternalServerError, "ServiceFailure", ""}
 	}
+	if errors.Is(err, errFull) {
+		known = refusal{http.StatusBadRequest, "LimitExceededException", ""}
+	}
 	return &refusal{known.status, known.code, err.Error()}
 }
 

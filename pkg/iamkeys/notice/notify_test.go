@@ -60,7 +60,7 @@ func notifier(p *iamkeystest.Process) notice.Notify {
 func rotation(start iamkeys.Start) *notice.Rotation {
 	r := &notice.Rotation{Rotation: iamkeys.Rotation{
 		UserName: user, AccessKeyID: new("AKIAIAMKEYSTEST00001"), SecretID: new(secret), Owner: new("team-ci"),
-		QuietHours: 168, PollSeconds: 21600, Polls: 120, RemindAtPoll: 60, SoakSeconds: 2592000,
+		QuietHours: 168, PollSeconds: 21600, Polls: 120, RemindAtPoll: 60, SoakDays: 30,
 	}}
 	if start != "" {
 		r.Start = &start

@@ -118,7 +118,7 @@ func off(s situation) text {
 	return text{
 		said: paragraphs(say("The old key is Inactive. The rotation switches it off once it was idle for its quiet window and the new one is in use, unless somebody has switched it off before. Nothing is lost yet.")),
 		todo: paragraphs(
-			say("It will be deleted on %s. What to do: nothing, if all works. If something has stopped working, reactivate the old key at once, in the IAM console, with the activate function, or so:", s.in(s.Rotation.SoakSeconds)),
+			say("It will be deleted on %s. What to do: nothing, if all works. If something has stopped working, reactivate the old key at once, in the IAM console, with the activate function, or so:", s.in(cmp.Or(s.Rotation.SoakDays*24*3600, s.Rotation.SoakSeconds))),
 			s.reactivateOld(),
 			say("The rotation looks at it every day; once it sees the key Active or used, it leaves it alone for good and says so.")),
 	}

@@ -22,10 +22,14 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	iam := awsiam.NewForAudit(aws)
+	topic := notice.Send{SNS: awssns.New(aws, env.NotificationTopicARN()), Emit: lambdafn.Emit, Log: env.Log()}
+	if chat := env.ChatTopicARN(); chat != "" {
+		topic.Chat = awssns.New(aws, chat)
+	}
 	op := audit.Audit{
 		Inventory: audit.TakeInventory{IAM: iam, ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
 		S3:        awss3.New(aws, env.ReportBucket()),
-		SNS:       awssns.New(aws, env.NotificationTopicARN()),
+		SNS:       topic,
 		STS:       awssts.New(aws),
 		As: func(s iamkeys.Session) audit.Access {
 			iam := awsiam.NewForAudit(awssts.As(aws, s))

@@ -44,6 +44,7 @@ var functions = map[string]row{
 	"delete":   function(func(env *lambdafn.Settings) iamkeys.Delete { return iamkeys.Delete{Secrets: env.Secrets()} }),
 	"audit": scheduled(func(env *lambdafn.Settings) audit.Audit {
 		return audit.Audit{
+			SNS:       reports(env),
 			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
 			Role:    audit.MemberRole{Partition: env.Partition(), Path: env.RolePath(), Name: env.MemberRole(), ExternalID: env.ExternalID()},
 			Account: env.AccountID(), Bucket: env.ReportBucket(), OwnerTag: env.OwnerTag(), Tell: audit.Tell(env.Notify()), RequestID: lambdafn.RequestID,
@@ -55,6 +56,7 @@ var functions = map[string]row{
 	}),
 	"merge": function(func(env *lambdafn.Settings) audit.Merge {
 		return audit.Merge{
+			SNS:     reports(env),
 			Render:  audit.OrganizationRenderer{Text: render.OrganizationText, HTML: render.OrganizationHTML, CSV: render.OrganizationCSV},
 			Message: notice.Organization(render.OrganizationText), Spool: lambdafn.Spool, Account: env.AccountID(), Bucket: env.ReportBucket(), Tell: audit.Tell(env.Notify()),
 		}
@@ -68,6 +70,10 @@ var functions = map[string]row{
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {
 		return iamkeys.Plan{Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), QuietHours: env.QuietHours(), PollHours: env.PollHours(), MaxWaitDays: env.MaxWaitDays(), SoakDays: env.SoakDays()}
 	}),
+	"digest": function(func(env *lambdafn.Settings) notice.Digest {
+		env.Notify() // never: no mails
+		return notice.Digest{Send: send(env), Bucket: env.ReportBucket(), OwnerTag: env.OwnerTag()}
+	}),
 	"exposed": function(func(env *lambdafn.Settings) iamkeys.Exposed {
 		return iamkeys.Exposed{Account: env.AccountID(), Mode: iamkeys.ExposureMode(env.ExposureMode()), UserPath: env.UserPath(), OwnerTag: env.OwnerTag()}
 	}),
@@ -79,6 +85,12 @@ var functions = map[string]row{
 func create(env *lambdafn.Settings) iamkeys.Create {
 	env.SecretKMSKeyARN() // the adapter's
 	return iamkeys.Create{Secrets: env.Secrets(), Propagation: env.Propagation()}
+}
+
+// reports is how reports are sent: no owner has a mail of a whole report.
+func reports(env *lambdafn.Settings) notice.Send {
+	env.ChatTopicARN() // the adapter's
+	return notice.Send{}
 }
 
 func send(env *lambdafn.Settings) notice.Send {
@@ -238,6 +250,11 @@ func (s Surroundings) fill(o reflect.Value) {
 		_, port := Services[field.Name]
 		other, is := others[field.Name]
 		switch {
+		case port && field.Type.Kind() == reflect.Interface && !value.IsNil(): // one of the core's own, with ports
+			inner := reflect.New(value.Elem().Type()).Elem()
+			inner.Set(value.Elem())
+			s.fill(inner)
+			value.Set(inner)
 		case port && field.Type.Kind() == reflect.Interface:
 			if p := s.Port(field.Name); p != nil { // nil: a parameter switches it off
 				value.Set(reflect.ValueOf(p))

@@ -17,9 +17,13 @@ import (
 func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
+	topic := notice.Send{SNS: awssns.New(aws, env.NotificationTopicARN()), Emit: lambdafn.Emit, Log: env.Log()}
+	if chat := env.ChatTopicARN(); chat != "" {
+		topic.Chat = awssns.New(aws, chat)
+	}
 	op := audit.Merge{
 		S3:      awss3.New(aws, env.ReportBucket()),
-		SNS:     awssns.New(aws, env.NotificationTopicARN()),
+		SNS:     topic,
 		Render:  audit.OrganizationRenderer{Text: render.OrganizationText, HTML: render.OrganizationHTML, CSV: render.OrganizationCSV},
 		Message: notice.Organization(render.OrganizationText),
 		Spool:   lambdafn.Spool,

@@ -48,6 +48,26 @@ func TestSchedules(t *testing.T) {
 	if count == 0 {
 		t.Error("nothing is scheduled")
 	}
+	for id, rule := range tpl.Resources("AWS::Events::Rule") {
+		for _, target := range list(rule["Targets"]) {
+			role := strings.TrimSuffix(fmt.Sprint(at(target, "RoleArn", "Fn::GetAtt")), ".Arn")
+			started := fmt.Sprint(at(target, "Arn", "Ref"))
+			granted := statements(object{"Policies": at(tpl.Object, "Resources", role, "Properties", "Policies")})
+			if len(granted) != 1 || !slices.Equal(granted[0].actions, []string{"states:StartExecution"}) || !slices.Equal(granted[0].resources, []string{started}) {
+				t.Errorf("%s: the role %s has %v; it starts %s", id, role, granted, started)
+			}
+			if at(target, "RetryPolicy") == nil || !reflect.DeepEqual(at(target, "DeadLetterConfig"), object{"Arn": object{"Fn::GetAtt": "DeadLetterQueue.Arn"}}) {
+				t.Errorf("%s: the rule needs a RetryPolicy and the dead-letter queue", id)
+			}
+			admitted := false
+			for _, s := range list(at(tpl.Object, "Resources", "DeadLetterQueuePolicy", "Properties", "PolicyDocument", "Statement")) {
+				admitted = admitted || reflect.DeepEqual(at(s, "Condition"), object{"ArnEquals": object{"aws:SourceArn": object{"Fn::GetAtt": id + ".Arn"}}}) && at(s, "Principal", "Service") == "events.amazonaws.com"
+			}
+			if !admitted {
+				t.Errorf("%s: the queue does not admit it, and its dead letters would be lost", id)
+			}
+		}
+	}
 	onFailure := at(tpl.Functions()["audit"], "EventInvokeConfig", "DestinationConfig", "OnFailure")
 	if !reflect.DeepEqual(onFailure, object{"Type": "SQS", "Destination": object{"Fn::GetAtt": "DeadLetterQueue.Arn"}}) {
 		t.Errorf("audit's OnFailure is %v: Scheduler only hands the event over, so an audit that fails for good must reach the dead-letter queue from Lambda", onFailure)

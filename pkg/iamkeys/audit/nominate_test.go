@@ -15,7 +15,7 @@ import (
 
 func nominator(p *iamkeystest.Process) audit.Due {
 	return audit.Due{
-		Nominator: audit.Nominator{Inventory: takeInventory(p), StepFunctions: p, SecretsManager: p, Secrets: iamkeys.SecretNames{Prefix: "iamkeys/", Account: p.ID, Region: "eu-west-1"}, OwnerTag: "owner", Most: 5, Now: p.Now},
+		Nominator: audit.Nominator{Inventory: takeInventory(p), StepFunctions: p, SecretsManager: p, Secrets: iamkeys.SecretNames{Prefix: "iamkeys/", ARN: "arn:aws:secretsmanager:eu-west-1:" + p.ID + ":secret"}, OwnerTag: "owner", Most: 5, Now: p.Now},
 		UserPath:  "/", UnusedDays: 45, RotateAgeDays: 80, RetireAfterDays: 100,
 	}
 }

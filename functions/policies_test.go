@@ -114,13 +114,14 @@ var scopes = map[string][]string{
 	"organizations:ListAccounts": {"*"}, "iam:GenerateCredentialReport": {"*"}, "iam:GetCredentialReport": {"*"}, "iam:GetAccountAuthorizationDetails": {"*"}, "iam:GetAccountSummary": {"*"},
 	"s3:ListBucket": {"ReportBucket.Arn"}, // a condition on s3:prefix would never hold: GetObject carries none
 	"s3:GetObject":  {"${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"}, "s3:PutObject": {"${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"},
-	"s3:PutObjectTagging":           {"${ReportBucket.Arn}/reports/*"},
-	"iam:ListAttachedGroupPolicies": {"arn:${AWS::Partition}:iam::${AWS::AccountId}:group/*"},
-	"sns:Publish":                   {"NotificationTopic", "ChatTopic"},
-	"ses:SendEmail":                 {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
-	"sts:AssumeRole":                {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
-	"states:ListExecutions":         {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation"},
-	"states:DescribeExecution":      {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
+	"s3:PutObjectTagging":             {"${ReportBucket.Arn}/reports/*"},
+	"iam:ListAttachedGroupPolicies":   {"arn:${AWS::Partition}:iam::${AWS::AccountId}:group/*"},
+	"sns:Publish":                     {"NotificationTopic", "ChatTopic"},
+	"ses:SendEmail":                   {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
+	"securityhub:BatchImportFindings": {"arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:product/${AWS::AccountId}/default"},
+	"sts:AssumeRole":                  {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
+	"states:ListExecutions":           {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation"},
+	"states:DescribeExecution":        {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
 }
 
 // keyOf is the KMS key that a service uses for a function.

@@ -9,6 +9,7 @@ import (
 
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awss3"
+	"iamkeys/pkg/awssecurityhub"
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/awssts"
 	"iamkeys/pkg/iamkeys"
@@ -33,8 +34,9 @@ func main() {
 		STS:       awssts.New(aws),
 		As: func(s iamkeys.Session) audit.Access {
 			iam := awsiam.NewForAudit(awssts.As(aws, s))
-			return audit.Access{IAM: iam, Calls: iam.Calls}
+			return audit.Access{IAM: iam, SecurityHub: awssecurityhub.New(awssts.As(aws, s)), Calls: iam.Calls}
 		},
+		SecurityHub: awssecurityhub.New(aws), SendsFindings: env.SecurityHub(), Region: aws.Region,
 		Role:    audit.MemberRole{Partition: env.Partition(), Path: env.RolePath(), Name: env.MemberRole(), ExternalID: env.ExternalID()},
 		Render:  audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML},
 		Message: notice.Report(render.Text),

@@ -46,6 +46,7 @@ var functions = map[string]row{
 		return audit.Audit{
 			SNS:       reports(env),
 			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Render: audit.Renderer{Text: render.Text, CSV: render.CSV, HTML: render.HTML}, Message: notice.Report(render.Text),
+			Region: "eu-west-1", SendsFindings: env.SecurityHub(),
 			Role:    audit.MemberRole{Partition: env.Partition(), Path: env.RolePath(), Name: env.MemberRole(), ExternalID: env.ExternalID()},
 			Account: env.AccountID(), Bucket: env.ReportBucket(), OwnerTag: env.OwnerTag(), Tell: audit.Tell(env.Notify()), RequestID: lambdafn.RequestID,
 			Thresholds: audit.Thresholds{UnusedDays: env.UnusedDays(), MaxAgeDays: env.MaxAgeDays(), WarnAgeDays: env.WarnAgeDays(), LingerDays: env.LingerDays(), MaxWaitDays: env.MaxWaitDays()},
@@ -231,6 +232,7 @@ var Services = map[string]struct{ Prefix, SDK string }{
 	"SES":            {"ses", "sesv2"},
 	"StepFunctions":  {"states", "sfn"},
 	"Organizations":  {"organizations", "organizations"},
+	"SecurityHub":    {"securityhub", "securityhub"},
 }
 
 // fill sets ports and clocks, in the operation and in what it is made of.

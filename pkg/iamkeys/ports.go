@@ -125,6 +125,12 @@ type ListAccounts interface {
 	ListAccounts(ctx context.Context) ([]Account, error)
 }
 
+// BatchImportFindings sends up to 100 findings to the account's Security Hub, and gives
+// those that it refused. Security Hub not being enabled is NoSuchEntity.
+type BatchImportFindings interface {
+	BatchImportFindings(ctx context.Context, findings []SecurityFinding) (refused []RefusedFinding, err error)
+}
+
 // GetObject gives the content of an object of the report bucket, and the ETag of
 // that. A missing one is NoSuchEntity.
 type GetObject interface {

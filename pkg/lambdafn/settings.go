@@ -253,6 +253,11 @@ func (s *Settings) ExternalID() string {
 	return s.text("EXTERNAL_ID", `([A-Za-z0-9_+=,.@:/-]{2,1000})?`, "empty or an external ID, 2 to 1,000 characters")
 }
 
+// SecurityHub tells whether findings are sent to AWS Security Hub: SECURITY_HUB, on or off.
+func (s *Settings) SecurityHub() bool {
+	return s.text("SECURITY_HUB", `on|off`, "on or off") == "on"
+}
+
 // ExcludeAccounts are the accounts of the organization that are not examined.
 func (s *Settings) ExcludeAccounts() []string {
 	all := s.text("EXCLUDE_ACCOUNTS", `(\d{12}(,\d{12})*)?`, "empty or account IDs of 12 digits, separated by commas")

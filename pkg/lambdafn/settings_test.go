@@ -42,14 +42,14 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	accepted := map[string][]string{
-		"MEMBER_ROLE": {"", "iamkeys-member"}, "EXTERNAL_ID": {"", "0f/our:word"}, "PARTITION": {"aws-us-gov"}, "ROLE_PATH": {"/team/"},
+		"MEMBER_ROLE": {"", "iamkeys-member"}, "EXTERNAL_ID": {"", "0f/our:word"}, "PARTITION": {"aws-us-gov"}, "SECURITY_HUB": {"on"}, "ROLE_PATH": {"/team/"},
 		"EXCLUDE_ACCOUNTS": {"", "123456789012", "123456789012,210987654321"}, "ACCOUNTS_AT_ONCE": {"1", "1000"},
 		"SECRET_PREFIX": {"a/", "team/ci/"}, "USER_PATH": {"/ci/", "/a/b/"}, "QUIET_HOURS": {"24", "1079"}, "PROPAGATION_SECONDS": {"0"},
 		"SECRET_KMS_KEY_ARN": {"arn:aws:kms:eu-west-1:123456789012:key/1-2-3", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1"},
 		"WARN_AGE_DAYS":      {"89"}, "POLL_HOURS": {"24"}, "MAX_WAIT_DAYS": {"10", "310"}, "SOAK_DAYS": {"295"}, "NOTIFY": {"never"},
 	}
 	refused := map[string][]string{
-		"MEMBER_ROLE": {"team/iamkeys-member", "arn:aws:iam::1:role/x"}, "EXTERNAL_ID": {"x", "a b"}, "PARTITION": {"", "azure"}, "ROLE_PATH": {"", "team/"},
+		"MEMBER_ROLE": {"team/iamkeys-member", "arn:aws:iam::1:role/x"}, "EXTERNAL_ID": {"x", "a b"}, "PARTITION": {"", "azure"}, "SECURITY_HUB": {"", "yes"}, "ROLE_PATH": {"", "team/"},
 		"EXCLUDE_ACCOUNTS": {"1234", "123456789012,", "123456789012, 210987654321"}, "ACCOUNTS_AT_ONCE": {"0", "1001", ""},
 		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "SECRETS_ARN": {"", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x"}, "USER_PATH": {"", "ci/", "/ci"},
 		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "1080", "8761", "1.5", "many"},

@@ -41,24 +41,27 @@ const (
 // then held against latest.json as it is by then, sent, and made latest.json only
 // where nothing else has taken its place.
 type Audit struct {
-	Inventory  TakeInventory
-	S3         S3
-	SNS        iamkeys.Publish
-	STS        iamkeys.AssumeRole
-	As         func(iamkeys.Session) Access
-	Role       MemberRole // by which other accounts are examined
-	Render     Renderer
-	Message    func(r Report, where string) iamkeys.Message // what is sent of a report that is stored at where
-	Account    string                                       // ID of the account, twelve digits
-	Bucket     string                                       // name of the report bucket
-	Thresholds Thresholds
-	OwnerTag   string
-	Tell       Tell
-	RequestID  func(context.Context) string
-	Calls      func() int // made to IAM so far, each attempt counted
-	Emit       func([]Metric)
-	Now        func() time.Time
-	Log        *slog.Logger
+	Inventory     TakeInventory
+	S3            S3
+	SNS           iamkeys.Publish
+	STS           iamkeys.AssumeRole
+	SecurityHub   iamkeys.BatchImportFindings
+	SendsFindings bool   // to Security Hub
+	Region        string // of the stack
+	As            func(iamkeys.Session) Access
+	Role          MemberRole // by which other accounts are examined
+	Render        Renderer
+	Message       func(r Report, where string) iamkeys.Message // what is sent of a report that is stored at where
+	Account       string                                       // ID of the account, twelve digits
+	Bucket        string                                       // name of the report bucket
+	Thresholds    Thresholds
+	OwnerTag      string
+	Tell          Tell
+	RequestID     func(context.Context) string
+	Calls         func() int // made to IAM so far, each attempt counted
+	Emit          func([]Metric)
+	Now           func() time.Time
+	Log           *slog.Logger
 }
 
 // Input is what Audit takes when it is invoked directly; all fields are optional.
@@ -215,6 +218,11 @@ func (o Audit) examine(ctx context.Context, in Input, s runs, r run, before late
 	if in.AsOf == nil {
 		c.with(before)
 		o.Emit(metrics(c.Report, o.Calls()-called, o.Now().Sub(began)))
+		if cov := c.Summary.Coverage; o.SendsFindings && (cov.Users == 0 || cov.UsersExamined > 0) {
+			if err := o.sendFindings(ctx, s, c); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return c, nil
 }

@@ -28,8 +28,9 @@ func (r MemberRole) arn(account string) string {
 
 // Access is what speaks to an account's services, with the rights of the audit there.
 type Access struct {
-	IAM   InventoryIAM
-	Calls func() int // made to IAM so far, each attempt counted
+	IAM         InventoryIAM
+	SecurityHub iamkeys.BatchImportFindings
+	Calls       func() int // made to IAM so far, each attempt counted
 }
 
 // Failed is how an account's audit ended without a report, in the words of the workflow.
@@ -137,7 +138,7 @@ func (o Audit) member(ctx context.Context, in Input) (Output, error) {
 		if err != nil {
 			return out, err
 		}
-		o.Inventory.IAM, o.Calls = access.IAM, access.Calls
+		o.Inventory.IAM, o.SecurityHub, o.Calls = access.IAM, access.SecurityHub, access.Calls
 	}
 	c, err := o.examine(ctx, in, s, r, before)
 	if err != nil {

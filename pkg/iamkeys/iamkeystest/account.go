@@ -41,6 +41,7 @@ type Account struct {
 	ThrottledUntil time.Time
 
 	CredentialReport CredentialReport
+	SecurityHub      SecurityHub
 
 	// MakesFirstVersion makes CreateSecret make a current version by itself, as
 	// some emulators do and AWS does not.

@@ -150,3 +150,47 @@ func (p *Process) AssumeRole(ctx context.Context, roleARN, _, _ string) (iamkeys
 		return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: "sts:AssumeRole on role " + roleARN + " is not permitted."}
 	})
 }
+
+// A SecurityHub is an account's Security Hub, in one Region.
+type SecurityHub struct {
+	Off    bool
+	Refuse func(iamkeys.SecurityFinding) bool // one by one; nil for none
+	Before func()                             // before each call; nil for nothing
+
+	Findings map[string]iamkeys.SecurityFinding // by Id
+	Imports  int                                // findings that were taken, each time
+}
+
+// BatchImportFindings implements the port. An update that is not later is not applied.
+func (p *Process) BatchImportFindings(ctx context.Context, findings []iamkeys.SecurityFinding) (refused []iamkeys.RefusedFinding, err error) {
+	hub := &p.SecurityHub
+	if hub.Before != nil {
+		hub.Before()
+	}
+	err = p.call(ctx, "securityhub:BatchImportFindings", func() error {
+		if hub.Off {
+			return noSuch("Security Hub")
+		}
+		if len(findings) < 1 || len(findings) > 100 {
+			return &iamkeys.Error{Code: iamkeys.Internal, Message: "Security Hub takes 1 to 100 findings."}
+		}
+		for _, f := range findings {
+			if hub.Refuse != nil && hub.Refuse(f) {
+				refused = append(refused, iamkeys.RefusedFinding{ID: f.ID, Code: "InvalidInput", Message: "refused"})
+				continue
+			}
+			if hub.Findings == nil {
+				hub.Findings = map[string]iamkeys.SecurityFinding{}
+			}
+			if old, ok := hub.Findings[f.ID]; !ok || old.UpdatedAt < f.UpdatedAt {
+				hub.Findings[f.ID] = f
+			}
+			hub.Imports++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return refused, nil
+}

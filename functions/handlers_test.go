@@ -23,6 +23,7 @@ import (
 	"iamkeys/pkg/awsiam"
 	"iamkeys/pkg/awss3"
 	"iamkeys/pkg/awssecrets"
+	"iamkeys/pkg/awssecurityhub"
 	"iamkeys/pkg/awssfn"
 	"iamkeys/pkg/awssns"
 	"iamkeys/pkg/awssts"
@@ -55,6 +56,8 @@ func behind(name string, account *iamkeystest.Account, server *iamkeystest.Serve
 				return awssns.New(config, env["NOTIFICATION_TOPIC_ARN"])
 			case "StepFunctions":
 				return awssfn.New(config, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env["ROTATION_STATE_MACHINE_ARN"]})
+			case "SecurityHub":
+				return awssecurityhub.New(config)
 			}
 			panic("no adapter for " + service)
 		},

@@ -23,6 +23,8 @@ type Rotation struct {
 	RemindAtPoll   int     `json:"remindAtPoll"` // after this attempt the reminder is sent
 	SoakDays       int     `json:"soakDays"`     // how long it stays Inactive before it is deleted, days
 	SoakSeconds    int     `json:"soakSeconds"`  // of a rotation that began when a soak was one wait
+
+	ServiceName *string `json:"serviceName,omitempty"` // of the old key's last use, where its consumers have more to do than read the secret again: ses
 }
 
 // A Start is a step of a rotation that a workflow may start at.
@@ -131,6 +133,13 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	}
 	if err := in.Execution.check("", old.AccessKeyID); err != nil {
 		return r, err
+	}
+	used, err := o.IAM.GetAccessKeyLastUsed(ctx, old.AccessKeyID)
+	if err != nil {
+		return r, err
+	}
+	if used.ServiceName == "ses" { // an SMTP password is derived from the key
+		r.ServiceName = &used.ServiceName
 	}
 	r.AccessKeyID, r.NewAccessKeyID, r.Start = &old.AccessKeyID, Optional(newKey), &start
 	return r, nil

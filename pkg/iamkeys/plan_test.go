@@ -357,3 +357,19 @@ func TestPlanGivesWay(t *testing.T) {
 		}
 	})
 }
+
+// Where the old key was last used by SES, its mail hosts hold what is derived from it:
+// the rotation says so, for the notice, and of no other service.
+func TestPlanNamesSES(t *testing.T) {
+	for service, want := range map[string]string{"": "", "s3": "", "ses": "ses"} {
+		a := iamkeystest.NewAccount()
+		a.AddUser(user)
+		if key := a.AddKey(user, 100*day); service != "" {
+			a.UsedAgo(key, day, service, "eu-west-1")
+		}
+		r, err := planner(a.Start()).Run(t.Context(), iamkeys.PlanInput{UserName: user})
+		if err != nil || (r.ServiceName == nil) != (want == "") || r.ServiceName != nil && *r.ServiceName != want {
+			t.Errorf("last used by %q: got %v, %v", service, r.ServiceName, err)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package notice_test
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,7 +17,7 @@ import (
 	"iamkeys/pkg/iamkeys/notice"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
+var update = notice.Update
 
 const (
 	user   = "ci-deploy"

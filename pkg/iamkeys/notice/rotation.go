@@ -10,8 +10,7 @@ import (
 // A Rotation is what plan answered, passed on whole, with what the workflow has learnt since.
 type Rotation struct {
 	iamkeys.Rotation
-	IdleSince   *time.Time `json:"idleSince,omitempty"`   // as deactivate answered, once the old key is off
-	ServiceName *string    `json:"serviceName,omitempty"` // of the old key's last use, where its consumers have more to do than read the secret again: ses
+	IdleSince *time.Time `json:"idleSince,omitempty"` // as deactivate answered, once the old key is off
 }
 
 // ofRotation is one old key on its way to being replaced, as plan resolved it.

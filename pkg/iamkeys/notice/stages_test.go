@@ -1,0 +1,107 @@
+package notice
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"iamkeys/pkg/iamkeys"
+)
+
+// Every row says what a notice needs, once; every answer belongs to a row. The page of all
+// notices is made of the rows.
+func TestStages(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range stages {
+		name := r.of.field + " " + string(r.stage)
+		if seen[name] || r.text == nil || r.headline == "" || r.when == "" {
+			t.Errorf("%s is there twice, or not in full", name)
+		}
+		seen[name] = true
+		if r.of.list != strings.Contains(r.headline, "/") && r.of != exposure {
+			t.Errorf("%s: the headline of a list, and of nothing else, has two forms: %q", name, r.headline)
+		}
+	}
+	for i, a := range answers {
+		if !seen[a.of.field+" "+string(a.stage)] {
+			t.Errorf("answer %d is of no stage: %s %s", i, a.of.field, a.stage)
+		}
+		for _, b := range answers[:i] {
+			covers := b.of == a.of && b.stage == a.stage && (b.start == anyStep || b.start == a.start) && b.codes == nil
+			if covers {
+				t.Errorf("answer %d (%s %s) is never reached: one above it fits all that it does", i, a.stage, a.start)
+			}
+		}
+	}
+	for _, of := range []way{rotation, retirement, exposure} {
+		if !seen[of.field+" "+string(failed)] {
+			t.Errorf("%s cannot be told to have failed", of.field)
+		}
+	}
+}
+
+// A new stage is one row and one text: whatever else a notice has is made of them.
+func TestNewStage(t *testing.T) {
+	before := stages
+	defer func() { stages = before }()
+	stages = append(before[:len(before):len(before)], row{rotation, "halfway", "half the soak is over", "half the soak is over", "Inactive", lastSeen, func(s situation) text {
+		return text{said: paragraphs(say("Half of the soak of %s is over.", s.oldKey()))}
+	}})
+	in := Input{Stage: "halfway", Rotation: &Rotation{Rotation: iamkeys.Rotation{UserName: "alice", AccessKeyID: new("AKIAIOSFODNN7EXAMPLE"), SecretID: new("iamkeys/alice")}}}
+	about, r, err := in.about()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := message(situation{Input: in, matter: about, row: r, account: "123456789012"})
+	if m.Subject != "IAM key rotation alice: half the soak is over" || !strings.Contains(m.Text, "AKIAIOSFODNN7EXAMPLE  Inactive") || !strings.Contains(m.Text, "Half of the soak of") || !strings.Contains(string(m.JSON), `"stage":"halfway"`) {
+		t.Errorf("got %+v\n%s", m, m.Text)
+	}
+	if err := (Input{Stage: "halfway"}).Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), "rotation") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// docs/notices.md is the table.
+func TestNoticesPage(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("# Notices\n\nWhat people are told of keys on their way, made from the table in `pkg/iamkeys/notice/stages.go`. Each goes to the notification topic; to the\nuser's owner, where owner mail is on; and into the chat, where that is on. Attributes for subscription filters: `kind`, `stage`, and where they are\n" +
+		"known `userName`, `owner`, `account` and `severity`. docs/retirement.md shows mails in full.\n\n| kind | stage | sent when | the subject says | about |\n|---|---|---|---|---|\n")
+	for _, r := range stages {
+		headline := strings.NewReplacer("%s", "...", "/", ", or ").Replace(r.headline)
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | `%s` |\n", r.of.kind, r.stage, r.when, headline, r.of.field)
+	}
+	b.WriteString("\nBeside these: `audit` (an account's report), `organization` (all accounts'), `digest` (what no owner hears of).\n\n## How ways end early\n\nWhat the notice says instead when a step answered so; the first that fits.\n\n| kind | stage | next step | error | the subject says |\n|---|---|---|---|---|\n")
+	for _, a := range answers {
+		codes := make([]string, len(a.codes))
+		for i, c := range a.codes {
+			codes[i] = "`" + string(c) + "`"
+			if c == noAnswer {
+				codes[i] = "no answer"
+			}
+		}
+		start := map[iamkeys.Start]string{anyStep: "any", unplanned: "none was planned", ours: "the soak", notOurs: "none: off by another hand", closed: "none: the event is closed"}[a.start]
+		if start == "" {
+			start = "`" + string(a.start) + "`"
+		}
+		headline := a.headline
+		if headline == "" {
+			headline = "as ever"
+		}
+		said := strings.Join(codes, ", ")
+		if said == "" {
+			said = "any"
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", a.of.kind, a.stage, start, said, headline)
+	}
+	path := filepath.Join("..", "..", "..", "docs", "notices.md")
+	if *Update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != b.String() {
+		t.Errorf("%s is not what the table says (%v): run make update", path, err)
+	}
+}

@@ -55,7 +55,7 @@ func behind(name string, account *iamkeystest.Account, server *iamkeystest.Serve
 			case "SNS":
 				return awssns.New(config, env["NOTIFICATION_TOPIC_ARN"])
 			case "StepFunctions":
-				return awssfn.New(config, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env["ROTATION_STATE_MACHINE_ARN"]})
+				return awssfn.New(config, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env["ROTATION_STATE_MACHINE_ARN"], iamkeys.RetirementWorkflow: env["RETIREMENT_STATE_MACHINE_ARN"]})
 			case "SecurityHub":
 				return awssecurityhub.New(config)
 			}

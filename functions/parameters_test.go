@@ -48,8 +48,9 @@ func TestEnvironmentIsWhatMainReads(t *testing.T) {
 			}
 			special := map[string]string{
 				"ACCOUNT_ID": "AWS::AccountId", "PARTITION": "AWS::Partition", "NOTIFICATION_TOPIC_ARN": "NotificationTopic", "CHAT_TOPIC_ARN": "ChatTopic",
-				"SECRETS_ARN":                "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret",
-				"ROTATION_STATE_MACHINE_ARN": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation",
+				"SECRETS_ARN":                  "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret",
+				"ROTATION_STATE_MACHINE_ARN":   "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation",
+				"RETIREMENT_STATE_MACHINE_ARN": "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Retirement",
 			}[v]
 			if name == "" || name != special && !strings.EqualFold(name, strings.ReplaceAll(v, "_", "")) {
 				t.Errorf("%s: %s is %v; it must be the parameter or resource of that name", folder, v, value)
@@ -108,14 +109,16 @@ func TestParameters(t *testing.T) {
 	for _, name := range []string{
 		"AuditSchedule", "ScheduleTimezone", "NotificationEmail", "Notify", "MaxAgeDays", "WarnAgeDays", "UnusedDays", "LingerDays", "OwnerTag", "SecretPrefix", "SecretKmsKeyArn",
 		"UserPath", "QuietHours", "PollHours", "MaxWaitDays", "SoakDays", "PropagationSeconds", "ReportWaitSeconds", "RotateAgeDays", "MaxRotationsPerRun", "RotationMode",
-		"RotationSchedule", "LogRetentionDays", "Architecture", "SenderAddress", "OwnerMailDomains", "Chat", "ExposureMode", "RetireAfterDays",
+		"RotationSchedule", "LogRetentionDays", "Architecture", "SenderAddress", "OwnerMailDomains", "Chat", "RetirementMode", "RetireAfterDays", "NoticeDays", "RetireSoakDays", "ActDays", "ExposureMode",
 	} {
 		if at(tpl.Object, "Parameters", name) == nil {
 			t.Errorf("parameter %s is missing", name)
 		}
 	}
-	if mode := at(tpl.Object, "Parameters", "RotationMode", "Default"); mode != "plan" {
-		t.Errorf("RotationMode is %v by default; it must be plan: nothing changes keys that no person named, unless told to", mode)
+	for _, name := range []string{"RotationMode", "RetirementMode"} {
+		if mode := at(tpl.Object, "Parameters", name, "Default"); mode != "plan" {
+			t.Errorf("%s is %v by default; it must be plan: nothing changes keys that no person named, unless told to", name, mode)
+		}
 	}
 	// What each function is given by default must get it going.
 	for folder := range tpl.Functions() {

@@ -120,8 +120,8 @@ var scopes = map[string][]string{
 	"ses:SendEmail":                   {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
 	"securityhub:BatchImportFindings": {"arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:product/${AWS::AccountId}/default"},
 	"sts:AssumeRole":                  {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
-	"states:ListExecutions":           {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation"},
-	"states:DescribeExecution":        {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*"},
+	"states:ListExecutions":           {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation", "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Retirement"},
+	"states:DescribeExecution":        {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*", "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Retirement:*"},
 }
 
 // keyOf is the KMS key that a service uses for a function.
@@ -130,7 +130,7 @@ var keyOf = map[string]string{"secretsmanager": "SecretKmsKeyArn", "sns": "Topic
 func TestPoliciesAreScoped(t *testing.T) {
 	for folder, properties := range template().Functions() {
 		users := userARN + "${UserPath}*"
-		if folder == "audit" || folder == "due" || folder == "exposed" {
+		if folder == "audit" || folder == "due" || folder == "exposed" || folder == "retire" {
 			users = userARN + "/*" // they look at all users and change none
 		}
 		var changes, denied []string

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"iamkeys/pkg/awsiam"
-	"iamkeys/pkg/awssecrets"
 	"iamkeys/pkg/awssfn"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
@@ -19,19 +18,15 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	op := audit.Due{
-		Nominator: audit.Nominator{
-			Inventory:      audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
-			StepFunctions:  awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
-			SecretsManager: awssecrets.New(aws, ""),
-			Secrets:        env.Secrets(),
-			OwnerTag:       env.OwnerTag(),
-			Most:           env.MaxRotationsPerRun(),
-			Now:            time.Now,
-		},
-		UserPath:        env.UserPath(),
-		UnusedDays:      env.UnusedDays(),
-		RotateAgeDays:   env.RotateAgeDays(),
-		RetireAfterDays: env.RetireAfterDays(),
+		Inventory:     audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
+		StepFunctions: awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
+		Secrets:       env.Secrets(),
+		UserPath:      env.UserPath(),
+		OwnerTag:      env.OwnerTag(),
+		UnusedDays:    env.UnusedDays(),
+		RotateAgeDays: env.RotateAgeDays(),
+		MaxRotations:  env.MaxRotationsPerRun(),
+		Now:           time.Now,
 	}
 	if err := env.Err(); err != nil {
 		log.Fatal(err)

@@ -64,8 +64,8 @@ var functions = map[string]row{
 	}),
 	"due": function(func(env *lambdafn.Settings) audit.Due {
 		return audit.Due{
-			Nominator: audit.Nominator{Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), Most: env.MaxRotationsPerRun()},
-			UserPath:  env.UserPath(), UnusedDays: env.UnusedDays(), RotateAgeDays: env.RotateAgeDays(), RetireAfterDays: env.RetireAfterDays(),
+			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), UserPath: env.UserPath(), OwnerTag: env.OwnerTag(), UnusedDays: env.UnusedDays(),
+			RotateAgeDays: env.RotateAgeDays(), MaxRotations: env.MaxRotationsPerRun(),
 		}
 	}),
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {
@@ -77,6 +77,12 @@ var functions = map[string]row{
 	}),
 	"exposed": function(func(env *lambdafn.Settings) iamkeys.Exposed {
 		return iamkeys.Exposed{Account: env.AccountID(), Mode: iamkeys.ExposureMode(env.ExposureMode()), UserPath: env.UserPath(), OwnerTag: env.OwnerTag()}
+	}),
+	"retire": function(func(env *lambdafn.Settings) iamkeys.Retire {
+		return iamkeys.Retire{
+			Rule: iamkeys.RetirementRule{UserPath: env.UserPath(), AfterDays: env.RetireAfterDays(), Secrets: env.Secrets()}, OwnerTag: env.OwnerTag(), Apply: env.RetirementMode() == "apply",
+			NoticeDays: env.NoticeDays(), SoakDays: env.RetireSoakDays(), ActDays: env.ActDays(), Zone: env.Zone(),
+		}
 	}),
 	"notify": function(func(env *lambdafn.Settings) notice.Notify {
 		return notice.Notify{Send: send(env), Account: env.AccountID(), Zone: env.Zone()}

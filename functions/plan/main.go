@@ -21,14 +21,16 @@ func main() {
 	op := iamkeys.Plan{
 		IAM:            awsiam.New(aws),
 		SecretsManager: awssecrets.New(aws, ""),
-		StepFunctions:  awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
-		Secrets:        env.Secrets(),
-		OwnerTag:       env.OwnerTag(),
-		QuietHours:     env.QuietHours(),
-		PollHours:      env.PollHours(),
-		MaxWaitDays:    env.MaxWaitDays(),
-		SoakDays:       env.SoakDays(),
-		Now:            time.Now,
+		StepFunctions: awssfn.New(aws, map[iamkeys.Workflow]string{
+			iamkeys.RotationWorkflow: env.RotationStateMachineARN(), iamkeys.RetirementWorkflow: env.RetirementStateMachineARN(),
+		}),
+		Secrets:     env.Secrets(),
+		OwnerTag:    env.OwnerTag(),
+		QuietHours:  env.QuietHours(),
+		PollHours:   env.PollHours(),
+		MaxWaitDays: env.MaxWaitDays(),
+		SoakDays:    env.SoakDays(),
+		Now:         time.Now,
 	}
 	if err := errors.Join(env.Err(), op.Check()); err != nil {
 		log.Fatal(err)

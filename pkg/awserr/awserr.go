@@ -25,6 +25,7 @@ var codes = map[string]iamkeys.Code{
 	"ResourceNotFoundException": iamkeys.NoSuchEntity, // Secrets Manager
 	"NoSuchKey":                 iamkeys.NoSuchEntity, // S3
 	"ExecutionDoesNotExist":     iamkeys.NoSuchEntity, // Step Functions
+	"StateMachineDoesNotExist":  iamkeys.NoSuchEntity,
 
 	"AWSOrganizationsNotInUseException": iamkeys.NoSuchEntity, // the account is in no organization
 

@@ -64,6 +64,16 @@ func TestContractOnMoto(t *testing.T) {
 	}
 	client := iam.NewFromConfig(config(url))
 	var serial atomic.Int64
+	policy := func(t *testing.T) string {
+		out, err := client.CreatePolicy(t.Context(), &iam.CreatePolicyInput{
+			PolicyName:     aws.String(fmt.Sprintf("awsiam-%d-%d", os.Getpid(), serial.Add(1))),
+			PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:ListAllMyBuckets","Resource":"*"}]}`),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.Policy.Arn
+	}
 	harness := iamkeystest.Harness{
 		AddUser: func(t *testing.T, tags ...iamkeys.Tag) string {
 			name := fmt.Sprintf("awsiam-%d-%d", os.Getpid(), serial.Add(1))
@@ -87,6 +97,28 @@ func TestContractOnMoto(t *testing.T) {
 			if _, err := client.UpdateAccessKey(t.Context(), &iam.UpdateAccessKeyInput{UserName: &userName, AccessKeyId: &accessKeyID, Status: types.StatusType(status)}); err != nil {
 				t.Fatal(err)
 			}
+		},
+		Attach: func(t *testing.T, userName string) string {
+			arn := policy(t)
+			if _, err := client.AttachUserPolicy(t.Context(), &iam.AttachUserPolicyInput{UserName: &userName, PolicyArn: &arn}); err != nil {
+				t.Fatal(err)
+			}
+			return arn
+		},
+		Join: func(t *testing.T, userName string) (string, string) {
+			arn := policy(t)
+			group := fmt.Sprintf("awsiam-%d-%d", os.Getpid(), serial.Add(1))
+			_, err := client.CreateGroup(t.Context(), &iam.CreateGroupInput{GroupName: &group})
+			if err == nil {
+				_, err = client.AttachGroupPolicy(t.Context(), &iam.AttachGroupPolicyInput{GroupName: &group, PolicyArn: &arn})
+			}
+			if err == nil {
+				_, err = client.AddUserToGroup(t.Context(), &iam.AddUserToGroupInput{GroupName: &group, UserName: &userName})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return group, arn
 		},
 	}
 	iamkeystest.TestIAM(t, harness, awsiam.New(config(url)))

@@ -47,7 +47,7 @@ func (e Execution) Unfinished() bool {
 	return e.Status == ExecutionRunning || e.Status == ExecutionPendingRedrive
 }
 
-// A ThisExecution is the execution that a function is called by.
+// A ThisExecution is the execution that calls a function, as the workflow knows it.
 type ThisExecution struct {
 	Name    string    `json:"name"`
 	Started time.Time `json:"started"`
@@ -88,29 +88,30 @@ type ExecutionsOfUsers interface {
 }
 
 // workflows are those whose executions change a user's keys over days.
-var workflows = []Workflow{RotationWorkflow}
+var workflows = []Workflow{RotationWorkflow, RetirementWorkflow}
 
 // giveWay refuses with InProgress when one of the user's unfinished rotations and
-// retirements goes before this execution of the workflow. Those that aside names do
-// not count. Whose an execution is, its input says.
-func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, own Workflow, this *ThisExecution, aside func(Execution) bool) error {
+// retirements goes before this execution of the workflow. With a key, retirements of
+// the user's other ones do not count. Whose an execution is, its input says.
+func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, own Workflow, this *ThisExecution, accessKeyID string) error {
 	for _, workflow := range workflows {
 		running, err := sfn.ListExecutions(ctx, workflow, ExecutionRunning, time.Time{})
-		if err != nil {
+		if err != nil && CodeOf(err) != NoSuchEntity { // then there are no executions of it
 			return err
 		}
 		for _, e := range running {
-			if workflow == own && this != nil && e.Name == this.Name || !this.after(e) || aside(e) {
+			if workflow == own && this != nil && e.Name == this.Name || !this.after(e) {
 				continue
 			}
 			if e, err = sfn.DescribeExecution(ctx, workflow, e.Name); err != nil {
 				return err
 			}
-			ofUser, err := e.about(userName)
+			about, err := e.about()
 			if err != nil {
 				return err
 			}
-			if ofUser && e.Unfinished() {
+			aside := accessKeyID != "" && workflow == RetirementWorkflow && about.AccessKeyID != accessKeyID
+			if strings.EqualFold(about.UserName, userName) && e.Unfinished() && !aside {
 				return Refuse(InProgress, "The %s %s of user %s is not finished; it began at %s and goes first. Wait until it has ended, or stop it, then try again.",
 					workflow, e.Name, userName, e.Started.UTC().Format(time.RFC3339))
 			}
@@ -119,14 +120,20 @@ func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, own Wo
 	return nil
 }
 
-// about reports whether the execution's input names the user. Input that a function
-// would refuse names nobody.
-func (e Execution) about(userName string) (bool, error) {
+// A subject is what an execution is about.
+type subject struct {
+	UserName    string `json:"userName"`
+	AccessKeyID string `json:"accessKeyId"`
+}
+
+// about reads the execution's input. One that a function would refuse is about nobody.
+func (e Execution) about() (subject, error) {
 	if e.Input == nil {
-		return false, &Error{Code: Internal, Message: fmt.Sprintf("Step Functions does not give the input of the %s %s, so whose keys it changes is unknown.", e.Workflow, e.Name)}
+		return subject{}, &Error{Code: Internal, Message: fmt.Sprintf("Step Functions does not give the input of the %s %s, so whose keys it changes is unknown.", e.Workflow, e.Name)}
 	}
-	var in struct {
-		UserName string `json:"userName"`
+	var s subject
+	if json.Unmarshal(e.Input, &s) != nil {
+		return subject{}, nil
 	}
-	return json.Unmarshal(e.Input, &in) == nil && strings.EqualFold(in.UserName, userName), nil
+	return s, nil
 }

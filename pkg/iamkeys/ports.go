@@ -163,7 +163,8 @@ type DescribeExecution interface {
 
 // ListExecutions gives the workflow's executions that were started at since or later,
 // newest first, from all pages: those with that status, or all when it is empty. It
-// gives neither input nor output, and may not show what was started or ended a moment ago.
+// gives neither input nor output, and may not show what was started or ended a moment
+// ago. A workflow that is not deployed is NoSuchEntity.
 type ListExecutions interface {
 	ListExecutions(ctx context.Context, workflow Workflow, status ExecutionStatus, since time.Time) ([]Execution, error)
 }

@@ -44,7 +44,10 @@ var across = []struct {
 }{
 	{"WARN_AGE_DAYS", "must be less than", "MAX_AGE_DAYS", "keys are aging before they are overdue", func(warn, most int) bool { return warn < most }},
 	{"MAX_WAIT_DAYS", "must be 340 at most together with", "SOAK_DAYS", "an execution lives for a year", func(wait, soak int) bool { return wait+soak <= 340 }},
-	{"QUIET_HOURS", "must be shorter than the days of", "MAX_WAIT_DAYS", "else no key falls quiet while it is waited for", func(quiet, wait int) bool { return quiet < wait*24 }},
+	{"QUIET_HOURS", "must fit, with the 6 h that IAM may take to show a use, into the days of", "MAX_WAIT_DAYS", "else no key falls quiet while it is waited for", func(quiet, wait int) bool {
+		return time.Duration(quiet)*time.Hour+iamkeys.LastUsedLag <= iamkeys.DayCount(wait)
+	}},
+	{"NOTICE_DAYS", "must be 340 at most together with", "RETIRE_SOAK_DAYS", "an execution lives for a year", func(notice, soak int) bool { return notice+soak <= 340 }},
 }
 
 // Err tells everything that is wrong with the settings read so far, nil when
@@ -221,15 +224,42 @@ func (s *Settings) RotateAgeDays() int { return s.number("ROTATE_AGE_DAYS", 1, 3
 
 // MaxRotationsPerRun is how many rotations one scheduled run starts at most.
 func (s *Settings) MaxRotationsPerRun() int {
-	return s.number("MAX_ROTATIONS_PER_RUN", 1, 50, "rotations")
+	return s.number("MAX_ROTATIONS_PER_RUN", 1, 40, "rotations")
 }
-
-// RetireAfterDays is how long a key must be idle to be retired, days.
-func (s *Settings) RetireAfterDays() int { return s.number("RETIRE_AFTER_DAYS", 45, 365, "days") }
 
 // RotationStateMachineARN is the ARN of the rotation's state machine.
 func (s *Settings) RotationStateMachineARN() string {
 	return s.text("ROTATION_STATE_MACHINE_ARN", `arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:stateMachine:[A-Za-z0-9_-]+`, "the ARN of a state machine")
+}
+
+// RetirementStateMachineARN is the ARN of the retirement's state machine.
+func (s *Settings) RetirementStateMachineARN() string {
+	return s.text("RETIREMENT_STATE_MACHINE_ARN", `arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:stateMachine:[A-Za-z0-9_-]+`, "the ARN of a state machine")
+}
+
+// RetirementMode says what becomes of unused keys on whose retirement no person insists.
+func (s *Settings) RetirementMode() string {
+	return s.text("RETIREMENT_MODE", `off|plan|apply`, "off, plan or apply")
+}
+
+// RetireAfterDays is how long a key must be idle before it is retired, days.
+func (s *Settings) RetireAfterDays() int { return s.number("RETIRE_AFTER_DAYS", 45, 365, "days") }
+
+// NoticeDays is how long before a retired key is switched off its first warning is sent, days.
+func (s *Settings) NoticeDays() int { return s.number("NOTICE_DAYS", 4, 339, "days") }
+
+// RetireSoakDays is how long a retired key stays Inactive before it is deleted, days.
+func (s *Settings) RetireSoakDays() int { return s.number("RETIRE_SOAK_DAYS", 1, 336, "days") }
+
+// ActDays are the days on which retired keys are switched off.
+func (s *Settings) ActDays() iamkeys.ActDays {
+	const name, accepted = "ACT_DAYS", "weekday names with , and - as in cron, such as MON-THU"
+	value := s.text(name, `[A-Za-z,-]{3,50}`, accepted)
+	days, err := iamkeys.ParseActDays(value)
+	if err != nil && value != "" {
+		s.refuse(name, value, true, accepted)
+	}
+	return days
 }
 
 // MemberRole is the name of the role in every account of the organization, "" for an

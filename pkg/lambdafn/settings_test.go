@@ -44,19 +44,22 @@ func TestSettings(t *testing.T) {
 	accepted := map[string][]string{
 		"MEMBER_ROLE": {"", "iamkeys-member"}, "EXTERNAL_ID": {"", "0f/our:word"}, "PARTITION": {"aws-us-gov"}, "SECURITY_HUB": {"on"}, "ROLE_PATH": {"/team/"},
 		"EXCLUDE_ACCOUNTS": {"", "123456789012", "123456789012,210987654321"}, "ACCOUNTS_AT_ONCE": {"1", "1000"},
-		"SECRET_PREFIX": {"a/", "team/ci/"}, "USER_PATH": {"/ci/", "/a/b/"}, "QUIET_HOURS": {"24", "1079"}, "PROPAGATION_SECONDS": {"0"},
+		"SECRET_PREFIX": {"a/", "team/ci/"}, "USER_PATH": {"/ci/", "/a/b/"}, "QUIET_HOURS": {"24", "1074"}, "PROPAGATION_SECONDS": {"0"},
 		"SECRET_KMS_KEY_ARN": {"arn:aws:kms:eu-west-1:123456789012:key/1-2-3", "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-1"},
 		"WARN_AGE_DAYS":      {"89"}, "POLL_HOURS": {"24"}, "MAX_WAIT_DAYS": {"10", "310"}, "SOAK_DAYS": {"295"}, "NOTIFY": {"never"},
+		"RETIREMENT_MODE": {"off", "plan", "apply"}, "RETIRE_AFTER_DAYS": {"45", "365"}, "NOTICE_DAYS": {"4", "250"}, "RETIRE_SOAK_DAYS": {"1", "326"}, "ACT_DAYS": {"mon", "MON,WED", "SAT-TUE,THU"},
 	}
 	refused := map[string][]string{
 		"MEMBER_ROLE": {"team/iamkeys-member", "arn:aws:iam::1:role/x"}, "EXTERNAL_ID": {"x", "a b"}, "PARTITION": {"", "azure"}, "SECURITY_HUB": {"", "yes"}, "ROLE_PATH": {"", "team/"},
 		"EXCLUDE_ACCOUNTS": {"1234", "123456789012,", "123456789012, 210987654321"}, "ACCOUNTS_AT_ONCE": {"0", "1001", ""},
 		"ACCOUNT_ID": {"", "12345678901", "x123456789012"}, "SECRET_PREFIX": {"", "iamkeys", "/", "a b/", "iamkeys/\n"}, "SECRETS_ARN": {"", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x"}, "USER_PATH": {"", "ci/", "/ci"},
-		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "1080", "8761", "1.5", "many"},
+		"SECRET_KMS_KEY_ARN": {"alias/a", "arn:aws:kms:eu-west-1:123456789012:alias/a"}, "QUIET_HOURS": {"", "-1", "23", "1075", "8761", "1.5", "many"},
 		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "340", "311", "9"}, "SOAK_DAYS": {"0", "340", "296"}, "PROPAGATION_SECONDS": {"-1", "31"},
 		"NOTIFICATION_TOPIC_ARN": {"", "topic"}, "NOTIFY": {"", "Always", "always|never"}, "MAX_AGE_DAYS": {"0", "75"}, "WARN_AGE_DAYS": {"90", "91"},
 		"SCHEDULE_TIMEZONE": {"", "Mars/Olympus"}, "UNUSED_DAYS": {"0"}, "LINGER_DAYS": {"0"}, "OWNER_TAG": {""}, "REPORT_BUCKET": {"", "Bucket"}, "REPORT_WAIT_SECONDS": {"0", "601"},
-		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "51"}, "RETIRE_AFTER_DAYS": {"44", "366"}, "ROTATION_STATE_MACHINE_ARN": {"", "arn:aws:lambda:eu-west-1:123456789012:function:f"},
+		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "41"}, "RETIREMENT_MODE": {"", "on"}, "RETIRE_AFTER_DAYS": {"44", "366"},
+		"NOTICE_DAYS": {"3", "251"}, "RETIRE_SOAK_DAYS": {"0", "327"}, "ACT_DAYS": {"", "MON-", "1-5", "MON,,TUE", "WEEKDAYS"}, "RETIREMENT_STATE_MACHINE_ARN": {"", "retirement"},
+		"ROTATION_STATE_MACHINE_ARN": {"", "arn:aws:lambda:eu-west-1:123456789012:function:f"},
 	}
 	for name, values := range accepted {
 		for _, value := range values {

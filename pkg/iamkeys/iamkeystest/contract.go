@@ -28,6 +28,10 @@ type Harness struct {
 	AddKey func(t *testing.T, userName string) iamkeys.Credentials
 	// SetStatus sets the key's status to Active or Inactive.
 	SetStatus func(t *testing.T, userName, accessKeyID string, status iamkeys.Status)
+	// Attach attaches a managed policy to the user itself and gives its ARN.
+	Attach func(t *testing.T, userName string) (policyARN string)
+	// Join puts the user into a new group that has one managed policy, and gives both.
+	Join func(t *testing.T, userName string) (groupName, policyARN string)
 	// SecretName gives the name of a secret that does not exist.
 	SecretName func() string
 	// ScheduleDeletion marks the secret for deletion.
@@ -54,6 +58,18 @@ func (a *Account) Harness() Harness {
 		SetStatus: func(_ *testing.T, userName, accessKeyID string, status iamkeys.Status) {
 			a.SetStatus(userName, accessKeyID, status)
 		},
+		Attach: func(_ *testing.T, userName string) string {
+			arn := "arn:aws:iam::" + a.ID + ":policy/" + name()
+			a.Attach(userName, arn)
+			return arn
+		},
+		Join: func(_ *testing.T, userName string) (string, string) {
+			group := name()
+			arn := "arn:aws:iam::" + a.ID + ":policy/" + group
+			a.AttachToGroup(group, arn)
+			a.Join(userName, group)
+			return group, arn
+		},
 		SecretName:       func() string { return "iamkeys/" + name() + "/access-key" },
 		ScheduleDeletion: func(_ *testing.T, name string) { a.ScheduleDeletion(name) },
 	}
@@ -63,6 +79,7 @@ func (a *Account) Harness() Harness {
 type KeysIAM interface {
 	iamkeys.CreateIAM
 	iamkeys.DeactivateIAM
+	iamkeys.RetireIAM
 }
 
 // TestIAM is the contract of the ports to IAM that work on one user's keys.
@@ -111,6 +128,37 @@ func TestIAM(t *testing.T, h Harness, iam KeysIAM) {
 			t.Errorf("got %+v, want the name, an ARN, a create date and the tags %v", u, tags)
 		}
 		_, err = iam.GetUser(ctx, nobody)
+		certain(t, err, iamkeys.NoSuchEntity)
+	})
+
+	t.Run("policies", func(t *testing.T) {
+		alice, bob := h.AddUser(t), h.AddUser(t)
+		want := func(what string, got []string, err error, want ...string) {
+			t.Helper()
+			slices.Sort(got)
+			slices.Sort(want)
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: got %v, %v, want %v", what, got, err, want)
+			}
+		}
+		attached := []string{h.Attach(t, alice), h.Attach(t, alice)}
+		admins, policy := h.Join(t, alice)
+		others, _ := h.Join(t, alice)
+		arns, err := iam.ListAttachedUserPolicies(ctx, alice)
+		want("of the user", arns, err, attached...)
+		arns, err = iam.ListAttachedUserPolicies(ctx, bob)
+		want("of another user", arns, err)
+		groups, err := iam.ListGroupsForUser(ctx, alice)
+		want("groups", groups, err, admins, others)
+		groups, err = iam.ListGroupsForUser(ctx, bob)
+		want("another user's groups", groups, err)
+		arns, err = iam.ListAttachedGroupPolicies(ctx, admins)
+		want("of the group", arns, err, policy)
+		_, err = iam.ListAttachedUserPolicies(ctx, nobody)
+		certain(t, err, iamkeys.NoSuchEntity)
+		_, err = iam.ListGroupsForUser(ctx, nobody)
+		certain(t, err, iamkeys.NoSuchEntity)
+		_, err = iam.ListAttachedGroupPolicies(ctx, nobody)
 		certain(t, err, iamkeys.NoSuchEntity)
 	})
 

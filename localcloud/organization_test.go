@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// object reads an object of the report bucket.
+func (c *Cloud) object(t *testing.T, key string) []byte {
+	t.Helper()
+	bucket, err := c.Resource("ReportBucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s3.NewFromConfig(c.Config(), func(o *s3.Options) { o.UsePathStyle = true }).GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: aws.String(key)})
+	if err != nil {
+		t.Fatalf("%s: %v", key, err)
+	}
+	defer out.Body.Close()
+	content, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+type organizationReport struct {
+	Summary struct {
+		RunID, Day          string
+		New, Open, Resolved int
+		Severities          struct{ Critical, High int }
+		Coverage            struct{ Complete bool }
+		Accounts            struct{ Total, Examined, Skipped, NotExamined int }
+		SecurityHub         *struct {
+			Enabled       bool
+			Sent, Refused int
+		}
+	}
+	Accounts []struct {
+		Account, Name string
+		Examined      bool
+		Reason        *string
+		New           int
+	}
+}
+
+// TestOrganization runs the real workflow over a dozen accounts: its Distributed Map
+// reads the list from S3, and a process each examines them through their roles.
+func TestOrganization(t *testing.T) {
+	c := deployedStack(t)
+	ctx := t.Context()
+	if err := c.organize(ctx); err != nil {
+		t.Fatal(err)
+	}
+	on, hubOff := true, false
+	for _, account := range []string{accountID, demoRootKey} {
+		if _, err := c.SeedAccount(ctx, Account{ID: account, SecurityHub: &on}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.SeedAccount(ctx, Account{ID: "210000000002", SecurityHub: &hubOff}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Deploy(ctx, organizationParameters(e2eParameters)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // without the test's context, which has ended
+		if err := c.Deploy(context.WithoutCancel(ctx), map[string]string{"PropagationSeconds": "0", "MemberRole": "", "ExternalId": ""}); err != nil {
+			t.Log(err)
+		}
+	})
+	run := func(input string) (organizationReport, []Message) {
+		t.Helper()
+		c.Forget()
+		e, err := c.Execute(ctx, "OrganizationAuditStateMachine", "", []byte(input))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Status != "SUCCEEDED" {
+			t.Fatalf("%s: %s %s", e.Status, e.Error, e.Cause)
+		}
+		var out struct {
+			RunID  string
+			Report struct{ Prefix string }
+		}
+		if err := json.Unmarshal(e.Output, &out); err != nil || out.Report.Prefix == "" {
+			t.Fatalf("%v: %s", err, e.Output)
+		}
+		var r organizationReport
+		if err := json.Unmarshal(c.object(t, out.Report.Prefix+".json"), &r); err != nil {
+			t.Fatal(err)
+		}
+		for _, ending := range []string{".txt", ".csv", ".html"} {
+			if len(c.object(t, out.Report.Prefix+ending)) < 100 {
+				t.Errorf("%s is empty", out.Report.Prefix+ending)
+			}
+		}
+		return r, c.Published()
+	}
+	reasons := func(r organizationReport) map[string]string {
+		found := map[string]string{}
+		for _, a := range r.Accounts {
+			if a.Reason != nil {
+				found[a.Account] = *a.Reason
+			}
+		}
+		return found
+	}
+
+	first, mails := run(`{"time": "2026-11-23T06:00:00Z"}`)
+	if got, want := reasons(first), map[string]string{demoNoRole: "roleUnavailable", demoSuspended: "suspended"}; !maps.Equal(got, want) {
+		t.Errorf("not examined %v, want %v", got, want)
+	}
+	if a := first.Summary.Accounts; a.Total != 12 || a.Examined != 10 || a.Skipped != 1 || a.NotExamined != 1 || first.Summary.Coverage.Complete {
+		t.Errorf("accounts %+v", a)
+	}
+	if s := first.Summary; s.RunID != "20261123T060000Z" || s.Day != "2026-11-23" || s.Severities.Critical < 1 || s.New < 8 || s.Open != 0 {
+		t.Errorf("summary %+v", s)
+	}
+	if len(mails) != 1 || !strings.Contains(mails[0].Subject, "1 of 12 accounts NOT EXAMINED") || !strings.Contains(mails[0].Text("email"), demoNoRole) || !strings.Contains(mails[0].Text("email"), demoRootKey) {
+		t.Fatalf("%d mails: %+v", len(mails), mails)
+	}
+	// The same again, with the role in the account that had none: only what that has is new.
+	var id struct{ Organization struct{ ID string } }
+	if err := (wire{c.moto.String(), demoManagement}).target(ctx, "organizations", "AWSOrganizationsV20161128.DescribeOrganization", map[string]any{}, &id); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.DeployMember(ctx, demoNoRole, id.Organization.ID, map[string]string{"ExternalId": demoExternalID}); err != nil {
+		t.Fatal(err)
+	}
+	again, mails := run(`{"runId": "20261123T060000Z", "day": "2026-11-23"}`)
+	fresh := 0
+	for _, a := range again.Accounts {
+		if a.New > 0 && a.Account != demoNoRole {
+			t.Errorf("account %s is told as new again", a.Account)
+		}
+		fresh += a.New
+	}
+	if got, want := reasons(again), map[string]string{demoSuspended: "suspended"}; !maps.Equal(got, want) || fresh == 0 || fresh != again.Summary.New || again.Summary.Open != first.Summary.New || len(mails) != 1 {
+		t.Errorf("not examined %v, %d new, %d open, %d mails", got, again.Summary.New, again.Summary.Open, len(mails))
+	}
+	// Nothing has changed: nothing is sent. A repeat of that changes nothing either.
+	for range 2 {
+		next, mails := run(`{"time": "2026-11-24T06:00:00Z"}`)
+		if next.Summary.New+next.Summary.Resolved != 0 || len(mails) != 0 || next.Summary.Open != again.Summary.New+again.Summary.Open {
+			t.Errorf("the next day: %+v, %d mails", next.Summary, len(mails))
+		}
+	}
+	// The other ends: a list that somebody changed, a run that never was.
+	e, err := c.Execute(ctx, "OrganizationAuditStateMachine", "", []byte(`{"runId": "20260101T000000Z", "day": "2026-01-01"}`))
+	if err != nil || e.Status != "FAILED" || e.Error != "InvalidInput" {
+		t.Errorf("a run that never was: %s %s %v", e.Status, e.Error, err)
+	}
+	refused(t, c.invoke(t, "AuditFunction", `{"account": "999999999999", "name": "", "runId": "20261123T060000Z", "day": "2026-11-23"}`), "InvalidInput", "999999999999")
+	refused(t, c.invoke(t, "AuditFunction", `{"account": %q, "runId": "../../x", "day": "2026-11-23"}`, demoRootKey), "InvalidInput", "runId")
+	refused(t, c.invoke(t, "AuditFunction", `{"account": "210000000012", "runId": "by-hand", "day": "2026-11-23"}`), "RoleUnavailable", "210000000012", memberRole)
+	if keys := slices.Collect(maps.Keys(reasons(again))); len(keys) != 1 {
+		t.Errorf("%v", keys)
+	}
+}

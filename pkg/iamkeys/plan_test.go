@@ -319,6 +319,10 @@ func TestPlanGivesWay(t *testing.T) {
 			started(-time.Hour)(e)
 			e.Status = iamkeys.ExecutionFailed
 		}), ""},
+		{"an earlier retirement", with(func(e *iamkeys.Execution) {
+			started(-time.Hour)(e)
+			e.Workflow, e.Name = iamkeys.RetirementWorkflow, "retire-AKIAIOSFODNN7EXAMPLE"
+		}), iamkeys.InProgress},
 		{"an earlier one that was stopped and redriven", with(started(-time.Hour)), iamkeys.InProgress},
 	} {
 		t.Run(c.name, func(t *testing.T) {

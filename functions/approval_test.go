@@ -53,7 +53,7 @@ func TestTwoStacksSideBySide(t *testing.T) {
 	for id, r := range at(tpl.Object, "Resources").(object) {
 		properties, _ := at(r, "Properties").(object)
 		for name, value := range properties {
-			if name != "Name" && !strings.HasSuffix(name, "Name") || name == "OmitName" || name == "DisplayName" || name == "MetricName" {
+			if name != "Name" && !strings.HasSuffix(name, "Name") || name == "OmitName" || name == "PolicyName" || name == "DisplayName" || name == "MetricName" {
 				continue
 			}
 			if text := fmt.Sprint(at(value, "Fn::Sub")); !strings.Contains(text, "${AWS::StackName}") {

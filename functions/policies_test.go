@@ -118,10 +118,10 @@ var scopes = map[string][]string{
 	"iam:ListAttachedGroupPolicies":   {"arn:${AWS::Partition}:iam::${AWS::AccountId}:group/*"},
 	"sns:Publish":                     {"NotificationTopic", "ChatTopic"},
 	"ses:SendEmail":                   {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
-	"securityhub:BatchImportFindings": {"arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:product/${AWS::AccountId}/default"},
 	"sts:AssumeRole":                  {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
 	"states:ListExecutions":           {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation", "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Retirement"},
 	"states:DescribeExecution":        {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*", "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Retirement:*"},
+	"securityhub:BatchImportFindings": {"arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:product/${AWS::AccountId}/default"},
 }
 
 // keyOf is the KMS key that a service uses for a function.

@@ -20,8 +20,9 @@ func TestSchedules(t *testing.T) {
 				if at(e, "Type") != "ScheduleV2" {
 					t.Errorf("%s is started by %v, not by EventBridge Scheduler (ScheduleV2), which knows time zones and dead letters", id, at(e, "Type"))
 				}
-				if p["Input"] != nil {
-					t.Errorf("%s: the schedule has an Input, which replaces the notification that carries the scheduled time", id)
+				// A function understands the schedule's own notification; an execution takes the time alone.
+				if input := map[string]any{"OrganizationAuditStateMachine": `{"time": "<aws.scheduler.scheduled-time>"}`}[id]; p["Input"] != input {
+					t.Errorf("%s: the schedule has the Input %v, want %v: the scheduled time must get through", id, p["Input"], input)
 				}
 				if p["OmitName"] != true {
 					t.Errorf("%s: without OmitName SAM names the schedule the same in every stack of the account", id)
@@ -44,6 +45,11 @@ func TestSchedules(t *testing.T) {
 				}
 			}
 		}
+	}
+	// Either the account is audited or the organization, by a condition that both schedules name.
+	account, organization := at(tpl.Functions()["audit"], "Events", "Schedule", "Properties", "State"), at(tpl.Resources("AWS::Serverless::StateMachine")["OrganizationAuditStateMachine"], "Events", "Schedule", "Properties", "State")
+	if !reflect.DeepEqual(account, object{"Fn::If": []any{"IsOrganization", "DISABLED", "ENABLED"}}) || !reflect.DeepEqual(organization, object{"Fn::If": []any{"IsOrganization", "ENABLED", "DISABLED"}}) {
+		t.Errorf("the account's schedule is %v, the organization's %v", account, organization)
 	}
 	if count == 0 {
 		t.Error("nothing is scheduled")

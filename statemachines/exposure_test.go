@@ -62,7 +62,7 @@ func (s *exposed) invoke(_ context.Context, function string, payload any) (any, 
 				"first": !strings.Contains(k, "told"), "deactivate": strings.Contains(k, " off"),
 			})
 		}
-		return map[string]any{"eventArn": "arn:event", "eventTypeCode": "AWS_RISK_CREDENTIALS_EXPOSED", "account": "123456789012", "keys": keys}, nil
+		return map[string]any{"eventArn": "arn:event", "eventTypeCode": "AWS_RISK_CREDENTIALS_EXPOSED", "statusCode": "open", "account": "123456789012", "keys": keys}, nil
 	case "deactivate":
 		if in["quietHours"] != 0.0 || in["userName"] != "ci-deploy" {
 			return nil, fmt.Errorf("deactivate was asked %v", in)
@@ -98,6 +98,10 @@ func (s *exposed) invoke(_ context.Context, function string, payload any) (any, 
 		return map[string]any{"messageId": "1"}, nil
 	}
 	return nil, fmt.Errorf("no function %s", function)
+}
+
+func (s *exposed) task(ctx context.Context, resource string, arguments any) (any, error) {
+	return asl.Lambda(s.invoke)(ctx, resource, arguments)
 }
 
 func TestExposure(t *testing.T) {
@@ -169,7 +173,7 @@ func TestExposure(t *testing.T) {
 			if err := json.Unmarshal([]byte(event), &in); err != nil {
 				t.Fatal(err)
 			}
-			e := &asl.Execution{Task: asl.Lambda(s.invoke), Wait: func(_ context.Context, d time.Duration) error { s.passed += d; return nil }, Name: "event-1"}
+			e := &asl.Execution{Task: s.task, Wait: func(_ context.Context, d time.Duration) error { s.passed += d; return nil }, Name: "event-1"}
 			out, err := load(t, "exposure", "").Run(t.Context(), e, in)
 			failed, ok := errors.AsType[*asl.Error](err)
 			if err != nil && !ok {

@@ -49,27 +49,38 @@ func todaysInputs(t *testing.T) []sent {
 	t.Helper()
 	var all []sent
 	reached := map[string]bool{}
-	record := func(workflow, mode, input string, s *script) {
+	record := func(workflow, mode, input string, s caller) {
 		t.Helper()
-		s.starts = map[string]string{"rotate-due": "rotation", "retire-unused": "retirement"}[workflow]
 		m := load(t, workflow, mode)
-		e := &asl.Execution{Wait: s.wait, Name: oldKey, Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
-		e.Task = func(ctx context.Context, resource string, arguments any) (any, error) {
-			state := e.History.States[len(e.History.States)-1]
-			reached[workflow+" "+state] = true
-			if object := arguments.(map[string]any); object["FunctionName"] != nil {
-				payload, err := json.Marshal(object["Payload"])
-				if err != nil {
-					return nil, err
+		wait := func(context.Context, time.Duration) error { return nil }
+		e := &asl.Execution{Wait: wait, Name: oldKey, Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+		task := func(e *asl.Execution) func(context.Context, string, any) (any, error) {
+			return func(ctx context.Context, resource string, arguments any) (any, error) {
+				state := e.History.States[len(e.History.States)-1]
+				reached[workflow+" "+state] = true
+				if object := arguments.(map[string]any); object["FunctionName"] != nil {
+					payload, err := json.Marshal(object["Payload"])
+					if err != nil {
+						return nil, err
+					}
+					one := sent{workflow, state, object["FunctionName"].(string), payload}
+					if !slices.ContainsFunc(all, func(x sent) bool {
+						return x.Workflow == one.Workflow && x.State == one.State && bytes.Equal(x.Payload, one.Payload)
+					}) {
+						all = append(all, one)
+					}
 				}
-				one := sent{workflow, state, object["FunctionName"].(string), payload}
-				if !slices.ContainsFunc(all, func(x sent) bool {
-					return x.Workflow == one.Workflow && x.State == one.State && bytes.Equal(x.Payload, one.Payload)
-				}) {
-					all = append(all, one)
-				}
+				return s.task(ctx, resource, arguments)
 			}
-			return s.task(ctx, resource, arguments)
+		}
+		e.Task = task(e)
+		if o, ok := s.(*organization); ok {
+			e.Read = o.read
+			e.Child = func(any) *asl.Execution {
+				child := &asl.Execution{Wait: wait}
+				child.Task = task(child)
+				return child
+			}
 		}
 		var in any
 		if err := json.Unmarshal([]byte(input), &in); err != nil {
@@ -88,8 +99,13 @@ func todaysInputs(t *testing.T) []sent {
 	record("rotation", "", `{"userName": "ci-deploy", "accessKeyId": "`+oldKey+`", "secretId": "iamkeys/x", "overwrite": true, "quietHours": 24, "pollHours": 1, "maxWaitDays": 2, "soakDays": 3}`,
 		&script{answers: map[string][]string{"delete": {"KeyActive"}}})
 	record("rotation", "", `{"userName": "ci-deploy"}`, &script{answers: map[string][]string{"plan": {"AmbiguousKeys"}}})
-	record("rotate-due", "apply", `{}`, &script{due: []string{oldKey}})
+	record("rotate-due", "apply", `{}`, &script{due: []string{oldKey}, starts: "rotation"})
 	record("rotate-due", "plan", `{}`, &script{due: []string{oldKey}})
+	const found = `{"source": "aws.health", "account": "123456789012", "detail": {"eventArn": "arn:event", "eventTypeCode": "AWS_RISK_CREDENTIALS_EXPOSED", "service": "RISK"}}`
+	record("exposure", "", found, &exposed{keys: []string{"AKIAEXPOSED000000001 off", "AKIAEXPOSED000000002"}, answers: map[string][]string{"deactivate AKIAEXPOSED000000001": repeat(4, "Throttled")}})
+	record("exposure", "", found, &exposed{keys: []string{"AKIAEXPOSED000000001 off"}, answers: map[string][]string{"deactivate AKIAEXPOSED000000001": {"AccessDenied"}}, active: []string{"AKIAEXPOSED000000001"}})
+	record("exposure", "", found, &exposed{keys: []string{"AKIAEXPOSED000000001 off"}, answers: map[string][]string{"deactivate AKIAEXPOSED000000001": repeat(4, "Throttled")}, active: []string{"AKIAEXPOSED000000001"}})
+	record("exposure", "", found, &exposed{answers: map[string][]string{"exposed": {"Internal"}}})
 	each(t, func(t *testing.T, m *asl.Machine) {
 		workflow := filepath.Base(t.Name())
 		if slices.Contains(coming, workflow) {
@@ -105,6 +121,11 @@ func todaysInputs(t *testing.T) []sent {
 		return strings.Compare(a.Workflow+"\n"+a.State+"\n"+string(a.Payload), b.Workflow+"\n"+b.State+"\n"+string(b.Payload))
 	})
 	return all
+}
+
+// A caller stands in for what a workflow's tasks call.
+type caller interface {
+	task(ctx context.Context, resource string, arguments any) (any, error)
 }
 
 func recorded(t *testing.T) []string {
@@ -154,6 +175,7 @@ func TestFunctionsAcceptRecordedInputs(t *testing.T) {
 	handlers := map[string]lambda.Handler{
 		"list": decoder(iamkeys.List{}.Run), "lastused": decoder(iamkeys.FindLastUsed{}.Run), "create": decoder(iamkeys.Create{}.Run), "deactivate": decoder(iamkeys.Deactivate{}.Run),
 		"delete": decoder(iamkeys.Delete{}.Run), "plan": decoder(iamkeys.Plan{}.Run), "notify": decoder(notice.Notify{}.Run), "due": decoder(audit.Due{}.Run),
+		"exposed": decoder(iamkeys.Exposed{}.Run),
 	}
 	files := recorded(t)
 	if len(files) == 0 {

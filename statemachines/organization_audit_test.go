@@ -64,24 +64,31 @@ func (o *organization) invoke(_ context.Context, function string, payload any) (
 	return nil, fmt.Errorf("no function %s", function)
 }
 
+func (o *organization) task(ctx context.Context, resource string, arguments any) (any, error) {
+	return asl.Lambda(o.invoke)(ctx, resource, arguments)
+}
+
+// read gives the list that accounts stored.
+func (o *organization) read(_ context.Context, bucket, key string) ([]byte, error) {
+	if bucket != "reports" || key != "list.json" {
+		return nil, errors.New("NoSuchKey")
+	}
+	var list []any
+	for _, a := range o.accounts {
+		list = append(list, map[string]any{"account": a, "name": "name of " + a, "runId": "r1", "day": "2026-11-23"})
+	}
+	return json.Marshal(list)
+}
+
 func (o *organization) run(t *testing.T, input string) (any, *asl.Error) {
 	t.Helper()
 	o.reasons, o.events = map[string]any{}, map[string]int{}
 	wait := func(_ context.Context, d time.Duration) error { o.passed += d; return nil }
-	e := &asl.Execution{Task: asl.Lambda(o.invoke), Wait: wait, Name: "run", Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
-	e.Read = func(_ context.Context, bucket, key string) ([]byte, error) {
-		if bucket != "reports" || key != "list.json" {
-			return nil, errors.New("NoSuchKey")
-		}
-		var list []any
-		for _, a := range o.accounts {
-			list = append(list, map[string]any{"account": a, "name": "name of " + a, "runId": "r1", "day": "2026-11-23"})
-		}
-		return json.Marshal(list)
-	}
+	e := &asl.Execution{Task: o.task, Wait: wait, Name: "run", Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+	e.Read = o.read
 	var children []*asl.Execution
 	e.Child = func(item any) *asl.Execution {
-		children = append(children, &asl.Execution{Task: asl.Lambda(o.invoke), Wait: wait})
+		children = append(children, &asl.Execution{Task: o.task, Wait: wait})
 		return children[len(children)-1]
 	}
 	e.Together = func(all []func(), atOnce int) {

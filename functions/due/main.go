@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iamkeys/pkg/awsiam"
+	"iamkeys/pkg/awssecrets"
 	"iamkeys/pkg/awssfn"
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
@@ -18,15 +19,19 @@ func main() {
 	env := lambdafn.Environment()
 	aws := env.AWS()
 	op := audit.Due{
-		Inventory:     audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
-		StepFunctions: awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
-		Secrets:       env.Secrets(),
-		UserPath:      env.UserPath(),
-		OwnerTag:      env.OwnerTag(),
-		UnusedDays:    env.UnusedDays(),
-		RotateAgeDays: env.RotateAgeDays(),
-		MaxRotations:  env.MaxRotationsPerRun(),
-		Now:           time.Now,
+		Nominator: audit.Nominator{
+			Inventory:      audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
+			StepFunctions:  awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
+			SecretsManager: awssecrets.New(aws, ""),
+			Secrets:        env.Secrets(),
+			OwnerTag:       env.OwnerTag(),
+			Most:           env.MaxRotationsPerRun(),
+			Now:            time.Now,
+		},
+		UserPath:        env.UserPath(),
+		UnusedDays:      env.UnusedDays(),
+		RotateAgeDays:   env.RotateAgeDays(),
+		RetireAfterDays: env.RetireAfterDays(),
 	}
 	if err := env.Err(); err != nil {
 		log.Fatal(err)

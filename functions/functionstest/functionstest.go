@@ -64,8 +64,8 @@ var functions = map[string]row{
 	}),
 	"due": function(func(env *lambdafn.Settings) audit.Due {
 		return audit.Due{
-			Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), UserPath: env.UserPath(), OwnerTag: env.OwnerTag(), UnusedDays: env.UnusedDays(),
-			RotateAgeDays: env.RotateAgeDays(), MaxRotations: env.MaxRotationsPerRun(),
+			Nominator: audit.Nominator{Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), Most: env.MaxRotationsPerRun()},
+			UserPath:  env.UserPath(), UnusedDays: env.UnusedDays(), RotateAgeDays: env.RotateAgeDays(), RetireAfterDays: env.RetireAfterDays(),
 		}
 	}),
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {

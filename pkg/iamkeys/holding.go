@@ -291,3 +291,9 @@ func (n SecretNames) RefuseTag(user User, secretID string) error {
 	return Failed(InvalidInput, NameNotByTag, "The tag %s of user %s names secret %s, which neither begins with %s nor delivers a key of this user already, so no key goes there. Name it as secretId once, and the tag holds from then on; or tag another.",
 		TagSecret, user.UserName, secretID, n.own(user.UserName))
 }
+
+// CreateAtWork reports whether a create may be at work on the secret: it holds the lock.
+func (d SecretDescription) CreateAtWork(now time.Time) bool {
+	lock, ok := parseIntent(d.labelled(lockStage))
+	return ok && lock.live(now)
+}

@@ -224,7 +224,7 @@ func (s *Settings) RotateAgeDays() int { return s.number("ROTATE_AGE_DAYS", 1, 3
 
 // MaxRotationsPerRun is how many rotations one scheduled run starts at most.
 func (s *Settings) MaxRotationsPerRun() int {
-	return s.number("MAX_ROTATIONS_PER_RUN", 1, 40, "rotations")
+	return s.number("MAX_ROTATIONS_PER_RUN", 1, 50, "rotations")
 }
 
 // RotationStateMachineARN is the ARN of the rotation's state machine.

@@ -70,6 +70,7 @@ type State struct {
 	MaxConcurrency             int
 	ItemProcessor              *Processor
 	ItemReader                 *ItemReader
+	ItemSelector               map[string]string // of a distributed Map: a child's input; the item itself without it
 	MaxConcurrencyPath         string
 	ToleratedFailurePercentage float64
 	Label                      string
@@ -141,7 +142,7 @@ var fields = map[string]string{
 
 	// In JSONPath: its output is its input, since what a thousand children answer
 	// does not fit a state.
-	"distributed Map": "ItemReader! MaxConcurrencyPath! ToleratedFailurePercentage Label ResultPath! ItemProcessor! Next End",
+	"distributed Map": "ItemReader! ItemSelector MaxConcurrencyPath! ToleratedFailurePercentage Label ResultPath! ItemProcessor! Next End",
 }
 
 // Parse reads a workflow and refuses what is not in the part of the language
@@ -291,6 +292,11 @@ func (s *State) checkDistributed() error {
 	case string(s.ResultPath) != "null":
 		return errors.New("ResultPath must be null")
 	}
+	for field, path := range s.ItemSelector {
+		if !strings.HasSuffix(field, ".$") || path != wholeItem {
+			return fmt.Errorf("ItemSelector must name a field.$ that is %s", wholeItem)
+		}
+	}
 	for _, path := range []string{r.Parameters["Bucket.$"], r.Parameters["Key.$"], s.MaxConcurrencyPath} {
 		if !references.MatchString(path) {
 			return fmt.Errorf("%q is no reference path such as $.a.b", path)
@@ -298,6 +304,9 @@ func (s *State) checkDistributed() error {
 	}
 	return nil
 }
+
+// wholeItem is the item that a child is for.
+const wholeItem = "$$.Map.Item.Value"
 
 var references = regexp.MustCompile(`^\$(?:\.[A-Za-z][A-Za-z0-9]*)+$`)
 
@@ -911,7 +920,15 @@ func (s *State) mapRun(ctx context.Context, e *Execution, input any) error {
 	children := make([]func(), len(items))
 	for i, item := range items {
 		children[i] = func() {
-			_, failures[i] = s.ItemProcessor.Run(ctx, e.Child(item), item)
+			var input any = item
+			if s.ItemSelector != nil {
+				selected := map[string]any{}
+				for field := range s.ItemSelector {
+					selected[strings.TrimSuffix(field, ".$")] = item
+				}
+				input = selected
+			}
+			_, failures[i] = s.ItemProcessor.Run(ctx, e.Child(input), input)
 		}
 	}
 	if e.Together != nil {

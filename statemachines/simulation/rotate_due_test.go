@@ -243,16 +243,16 @@ func TestRotateDueStaysSmall(t *testing.T) {
 	for i := range 160 {
 		name := fmt.Sprintf("%064d", i)
 		w.AddUser(name, iamkeys.Tag{Key: iamkeys.TagRotate, Value: "on"}, iamkeys.Tag{Key: "owner", Value: strings.Repeat("界", 256)},
-			iamkeys.Tag{Key: iamkeys.TagSecret, Value: "iamkeys/" + strings.Repeat("s", 248)})
+			iamkeys.Tag{Key: iamkeys.TagSecret, Value: "iamkeys/" + name + "/" + strings.Repeat("s", 183)})
 		id, idle := w.AddKey(name, 100*day), day
-		if i >= 40 {
+		if i >= 50 {
 			idle = 60 * day
 		}
 		w.UsedAgo(id, idle, "s3", "eu-west-1")
 	}
 	w.history = append(w.history, w.look())
-	w.deploy(map[string]string{"MaxRotationsPerRun": "40"})
-	if e := w.rotateDue("plan"); e.failure != nil || len(e.due()) != 40 {
+	w.deploy(map[string]string{"MaxRotationsPerRun": "50"})
+	if e := w.rotateDue("plan"); e.failure != nil || len(e.due()) != 50 {
 		t.Errorf("%v, %d are due", e.failure, len(e.due()))
 	}
 	t.Logf("the largest state has %d bytes", w.largest) // the witness has held it to 32 KiB

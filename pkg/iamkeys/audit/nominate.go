@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -9,177 +10,304 @@ import (
 	"iamkeys/pkg/iamkeys"
 )
 
-// Due nominates users whose key is to be rotated: those that opted in by the tag
-// iamkeys:rotate = on and whose only Active key is old enough. It starts nothing.
-type Due struct {
-	Inventory     TakeInventory
-	StepFunctions iamkeys.DescribeExecution
-	Secrets       iamkeys.SecretNames
-	UserPath      string // users of other paths may not be changed
-	OwnerTag      string
-	UnusedDays    int
-	RotateAgeDays int
-	MaxRotations  int // nominated at most, when the input names no limit
-	Now           func() time.Time
+// A Nominator picks the keys whose turn it is, of a whole account: for rotation [Due],
+// for retirement [Unused]. It starts nothing.
+type Nominator struct {
+	Inventory      TakeInventory
+	StepFunctions  iamkeys.ExecutionsOfUsers
+	SecretsManager iamkeys.DescribeSecret
+	Secrets        iamkeys.SecretNames
+	OwnerTag       string
+	Most           int // nominated at most, when the input names no limit
+	Now            func() time.Time
 }
 
-// DueInput is what Due takes.
-type DueInput struct {
-	Limit *int `json:"limit,omitempty"` // rotations at most; default: the parameter MaxRotationsPerRun
-}
+// maxLimit is how many an input may ask for.
+const maxLimit = 50
 
-// DueOutput is what Due returns. Skipped names at most 100 users; SkippedCounts
-// counts them all, by reason.
-type DueOutput struct {
-	Rotations     []DueRotation      `json:"rotations"` // oldest key first
-	Skipped       []SkippedUser      `json:"skipped"`
-	SkippedCounts map[SkipReason]int `json:"skippedCounts"`
-	Coverage      Coverage           `json:"coverage"`
-}
-
-// A DueRotation is the rotation of one key.
-type DueRotation struct {
-	UserName    string  `json:"userName"`
-	AccessKeyID string  `json:"accessKeyId"`
-	SecretID    string  `json:"secretId"`
-	AgeDays     int     `json:"ageDays"`
-	Owner       *string `json:"owner"`
-}
-
-// A SkippedUser is a user that opted in and is not nominated.
-type SkippedUser struct {
-	UserName string     `json:"userName"`
-	Reason   SkipReason `json:"reason"`
-}
-
-// A SkipReason says why a user is not nominated.
-type SkipReason string
-
-// The reasons.
-const (
-	SkipExempt     SkipReason = "exempt"              // its exemption holds
-	SkipUnused     SkipReason = "unused"              // delete the key instead
-	SkipNoSlot     SkipReason = "noFreeSlot"          // it has two keys
-	SkipSecret     SkipReason = "secretOutsidePrefix" // its tag names a secret that iamkeys may not write
-	SkipPath       SkipReason = "outsideUserPath"     // it may not be changed
-	SkipProtected  SkipReason = "protected"           // it may not be changed either, by its tag iamkeys:protect
-	SkipRotating   SkipReason = "rotating"            // an execution runs
-	SkipFailed     SkipReason = "failed"              // an execution ended without replacing the key; a person must look, within the 90 days that Step Functions knows of it
-	SkipUnexamined SkipReason = "unexamined"          // it could not be read
-	SkipLimit      SkipReason = "overLimit"           // its turn comes in a later run
-)
-
-// The output is a state of the scheduled rotation and must stay below 32 KiB
-// with 40 rotations, however long names and owners are.
-const (
-	maxSkipped = 100 // users that it names
-	maxOwner   = 100 // of an owner, bytes
-)
-
-// Validate refuses a malformed input with InvalidInput.
-func (in DueInput) Validate() error {
-	if in.Limit != nil && (*in.Limit < 1 || *in.Limit > 40) {
-		return iamkeys.Refuse(iamkeys.InvalidInput, "limit must be 1 to 40 rotations; got %d.", *in.Limit)
+// checkLimit refuses a malformed limit with InvalidInput.
+func checkLimit(limit *int, of string) error {
+	if limit != nil && (*limit < 1 || *limit > maxLimit) {
+		return iamkeys.Refuse(iamkeys.InvalidInput, "limit must be 1 to %d %s; got %d.", maxLimit, of, *limit)
 	}
 	return nil
 }
 
-// Run nominates. It fails with InventoryUnavailable when nothing is known of the
-// account; what could not be examined stands in coverage and skipped.
-func (o Due) Run(ctx context.Context, in DueInput) (DueOutput, error) {
-	now := o.Now()
-	out := DueOutput{Rotations: []DueRotation{}, Skipped: []SkippedUser{}, SkippedCounts: map[SkipReason]int{}}
-	inv, err := o.Inventory.Run(ctx, FromCredentialReport, func(u UserFacts) bool { return optedIn(u.User) && o.old(u.Keys, now) != nil })
+// A SkipReason says why a user or key is not nominated.
+type SkipReason string
+
+// The reasons.
+const (
+	SkipExposed    SkipReason = "exposed"
+	SkipExempt     SkipReason = "exempt"
+	SkipPath       SkipReason = "outsideUserPath"
+	SkipProtected  SkipReason = "protected"
+	SkipUnclear    SkipReason = "unclearTag"
+	SkipUnused     SkipReason = "unused"
+	SkipDelivered  SkipReason = "delivered"
+	SkipNoSlot     SkipReason = "noFreeSlot"
+	SkipMalformed  SkipReason = SkipReason(iamkeys.NameMalformed)
+	SkipElsewhere  SkipReason = SkipReason(iamkeys.NameElsewhere)
+	SkipPrefix     SkipReason = SkipReason(iamkeys.NameOutsidePrefix)
+	SkipNotByTag   SkipReason = SkipReason(iamkeys.NameNotByTag)
+	SkipRotating   SkipReason = "rotating"
+	SkipRetiring   SkipReason = "retiring"
+	SkipKept       SkipReason = "kept"
+	SkipRolledBack SkipReason = "rolledBack"
+	SkipFailed     SkipReason = "failed"
+	SkipUnexamined SkipReason = "unexamined"
+	SkipLimit      SkipReason = "overLimit"
+)
+
+// SkipReasons says of each reason what it means and what a person can do about it.
+var SkipReasons = []struct {
+	Reason SkipReason
+	Means  string
+}{
+	{SkipExposed, "AWS found a key of the user in public: switch it off now, by hand, and look through CloudTrail for what it did."},
+	{SkipExempt, "The exemption in the user's tags holds."},
+	{SkipPath, "The user is not under the stack's parameter UserPath, so its keys are not changed."},
+	{SkipProtected, "The user has the tag " + iamkeys.TagProtect + ", whatever its value: take the tag off, or leave its keys to a person."},
+	{SkipUnclear, "The tag " + iamkeys.TagRotate + " says neither on nor off: set one of them."},
+	{SkipUnused, "Nobody uses the key: deactivate it by hand, or it is retired from the day that is named."},
+	{SkipDelivered, "The user's secret delivers the key, and the user has another Active one, which it replaces."},
+	{SkipNoSlot, "The user has two keys: deactivate and delete the one that nobody uses."},
+	{SkipMalformed, "The tag " + iamkeys.TagSecret + " is neither the name nor the full ARN of a secret; a name that ends in a hyphen and six characters must be given as the ARN."},
+	{SkipElsewhere, "The tag " + iamkeys.TagSecret + " names a secret of another account or Region: name one of these."},
+	{SkipPrefix, "The tag " + iamkeys.TagSecret + " names a secret that is not under the stack's parameter SecretPrefix."},
+	{SkipNotByTag, "The tag " + iamkeys.TagSecret + " names a secret that neither is the user's own by its name nor delivers a key of the user: rotate once by hand with secretId, and the tag holds from then on."},
+	{SkipRotating, "A rotation of the user, or a create on its secret, is at work."},
+	{SkipRetiring, "A key of the user is being retired."},
+	{SkipKept, "Its retirement ended with the key kept; it can be named again 90 days later."},
+	{SkipRolledBack, "Somebody reactivated or used the key while it was being retired; it can be named again 90 days later."},
+	{SkipFailed, "An execution for the key failed or was stopped: look at its notice, and start another one by hand, or wait for 90 days."},
+	{SkipUnexamined, "The user, the key or its secret could not be read, so nothing is known of it."},
+	{SkipLimit, "Its turn comes in a later run."},
+}
+
+// A way is what keys are nominated for: rotation or retirement.
+type way struct {
+	workflow iamkeys.Workflow
+	prefix   string // of its executions' names, before the key's ID
+
+	// candidates gives the keys of a user that the way is about; one without an ID
+	// stands for keys that could not be read.
+	candidates func(u UserFacts) []KeyFacts
+	order      func(a, b nominee) int // who comes first
+
+	// vet gives the reason against it in what is known of user and key.
+	vet func(n nominee) (SkipReason, *time.Time)
+	// ended gives the reason in an execution that has ended and left the key.
+	ended func(e iamkeys.Execution) SkipReason
+	// inSecret gives the reason in the user's secret; without it, it is not read.
+	inSecret func(n nominee, secret iamkeys.SecretDescription) SkipReason
+
+	onceAUser bool // one key a user
+}
+
+// A nominee is a key that a way is about.
+type nominee struct {
+	user     UserFacts
+	key      KeyFacts
+	secretID string     // the user's secret
+	unproved bool       // which a tag names, and which must be proved to be the user's
+	fault    error      // why the user has none
+	reason   SkipReason // "" when it is nominated
+	date     *time.Time // of the reason
+}
+
+func (n nominee) keys() (keys []iamkeys.AccessKey) {
+	for _, k := range n.user.Keys {
+		keys = append(keys, k.AccessKey)
+	}
+	return keys
+}
+
+// owner is the user's, cut: the output is a state of a workflow.
+func (n nominee) owner(tag string) *string {
+	const most = 128 // bytes
+	owner, _ := n.user.Tag(tag)
+	return iamkeys.Optional(strings.ToValidUTF8(owner[:min(len(owner), most)], ""))
+}
+
+// nominate gives the candidates in their order; those without a reason against it are
+// nominated. It fails with InventoryUnavailable when nothing is known of the account.
+func (o Nominator) nominate(ctx context.Context, w way, limit *int) (all []nominee, coverage Coverage, err error) {
+	inv, err := o.Inventory.Run(ctx, FromCredentialReport, func(u UserFacts) bool { return len(w.candidates(u)) > 0 })
 	if err != nil {
-		return out, err
+		return nil, coverage, err
 	}
-	out.Coverage = inv.coverage()
-	if out.Coverage.Users > 0 && out.Coverage.UsersExamined == 0 {
-		return out, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the account's %d users could be examined, so nobody was nominated. The log has the cause.", out.Coverage.Users)
+	coverage = inv.coverage()
+	if coverage.Users > 0 && coverage.UsersExamined == 0 {
+		return nil, coverage, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the account's %d users could be examined, so nobody was nominated. The log has the cause.", coverage.Users)
 	}
-	limit := o.MaxRotations
-	if in.Limit != nil {
-		limit = *in.Limit
+	for _, u := range inv.Users {
+		for _, k := range w.candidates(u) {
+			n := nominee{user: u, key: k}
+			n.secretID, n.unproved, n.fault = o.Secrets.Of(u.User, "")
+			all = append(all, n)
+		}
 	}
-	nominees := slices.DeleteFunc(inv.Users, func(u UserFacts) bool {
-		return !optedIn(u.User) || u.Unexamined == "" && o.old(u.Keys, now) == nil
-	})
-	slices.SortStableFunc(nominees, func(a, b UserFacts) int { return o.since(a, now).Compare(o.since(b, now)) })
-	for _, u := range nominees {
-		r, why := o.vet(u, now)
-		if why == "" || why == SkipNoSlot { // a rotation at work takes the second place
-			execution, err := o.StepFunctions.DescribeExecution(ctx, iamkeys.RotationWorkflow, r.AccessKeyID)
-			switch {
-			case err != nil && iamkeys.CodeOf(err) != iamkeys.NoSuchEntity:
-				return out, err
-			case err == nil && execution.Unfinished():
-				why = SkipRotating
-			case err == nil:
-				why = SkipFailed
+	if len(all) == 0 {
+		return nil, coverage, nil
+	}
+	slices.SortStableFunc(all, w.order)
+	b := beginnings{now: o.Now(), most: o.Most, names: map[string]bool{}, users: map[string]bool{}, unread: map[string]bool{}}
+	if limit != nil {
+		b.most = *limit
+	}
+	executions := map[iamkeys.Workflow][]iamkeys.Execution{}
+	for _, workflow := range workflows {
+		if executions[workflow], err = o.StepFunctions.ListExecutions(ctx, workflow, "", time.Time{}); err != nil {
+			return nil, coverage, err
+		}
+	}
+	b.count(executions[w.workflow]...)
+	for i := range all {
+		if err := o.judge(ctx, w, &all[i], executions, &b); err != nil {
+			return nil, coverage, err
+		}
+	}
+	coverage.without(b.unread)
+	return all, coverage, nil
+}
+
+// without takes users and keys off what was examined, one key each.
+func (c *Coverage) without(users map[string]bool) {
+	c.UsersExamined, c.KeysExamined, c.Complete = c.UsersExamined-len(users), c.KeysExamined-len(users), c.Complete && len(users) == 0
+}
+
+// judge finds the reason against the nominee, if there is one.
+func (o Nominator) judge(ctx context.Context, w way, n *nominee, executions map[iamkeys.Workflow][]iamkeys.Execution, b *beginnings) error {
+	if n.reason, n.date = w.vet(*n); n.reason != "" && n.reason != SkipNoSlot { // a rotation at work takes the second place
+		return nil
+	}
+	full := w.onceAUser && b.users[n.user.UserName]
+	own, others := n.concerned(w, executions)
+	if len(others) > 0 {
+		n.reason, n.date = at(others[0])
+		return nil
+	}
+	if !full && !b.full() {
+		// The list may be behind: this one is asked for by its name, too.
+		e, err := o.StepFunctions.DescribeExecution(ctx, w.workflow, w.prefix+n.key.AccessKeyID)
+		switch {
+		case err == nil:
+			b.count(e)
+			own = append(own, e)
+		case iamkeys.CodeOf(err) != iamkeys.NoSuchEntity:
+			return err
+		}
+	}
+	if len(own) > 0 {
+		latest := slices.MaxFunc(own, func(a, b iamkeys.Execution) int { return a.Started.Compare(b.Started) })
+		if !latest.Unfinished() && latest.Output == nil && latest.Status == iamkeys.ExecutionSucceeded { // from the list
+			var err error
+			if latest, err = o.StepFunctions.DescribeExecution(ctx, w.workflow, latest.Name); err != nil {
+				return err
 			}
 		}
-		if why == "" && len(out.Rotations) >= limit {
-			why = SkipLimit
+		if n.reason, n.date = at(latest); !latest.Unfinished() {
+			n.reason, n.date = w.ended(latest), iamkeys.Instant(latest.Stopped)
 		}
-		if why == "" {
-			out.Rotations = append(out.Rotations, r)
-			continue
-		}
-		out.SkippedCounts[why]++
-		if len(out.Skipped) < maxSkipped {
-			out.Skipped = append(out.Skipped, SkippedUser{u.UserName, why})
+		return nil
+	}
+	switch {
+	case n.reason != "":
+	case full || b.full():
+		n.reason = SkipLimit
+	default:
+		switch n.reason = o.inSecret(ctx, w, *n); n.reason {
+		case "":
+			b.nominated++
+			b.users[n.user.UserName] = true
+		case SkipUnexamined:
+			b.unread[n.user.UserName] = true
 		}
 	}
-	return out, nil
+	return nil
 }
 
-func optedIn(u iamkeys.User) bool { return u.Rotate() == iamkeys.OptedIn }
+// beginnings counts what begins: a limit holds what is nominated and what began lately,
+// since a schedule's event may be delivered twice.
+type beginnings struct {
+	now       time.Time
+	most      int
+	names     map[string]bool // of executions that began lately
+	users     map[string]bool // that have a key nominated
+	unread    map[string]bool // whose secret could not be read
+	nominated int
+}
 
-// old gives the oldest Active key that is due, nil when there is none.
-func (o Due) old(keys []KeyFacts, now time.Time) *KeyFacts {
-	var old *KeyFacts
-	for i, k := range keys {
-		if k.Status == iamkeys.Active && now.Sub(k.CreateDate) > iamkeys.DayCount(o.RotateAgeDays) && (old == nil || k.CreateDate.Before(old.CreateDate)) {
-			old = &keys[i]
+// lately is how far back an execution counts. The schedule's events are an hour old at
+// most, and its runs a day apart or more.
+const lately = 20 * time.Hour
+
+func (b *beginnings) count(executions ...iamkeys.Execution) {
+	for _, e := range executions {
+		if b.now.Sub(e.Started) < lately {
+			b.names[e.Name] = true
 		}
 	}
-	return old
 }
 
-// since orders nominees: by the create date of the key that is due.
-func (o Due) since(u UserFacts, now time.Time) time.Time {
-	if old := o.old(u.Keys, now); old != nil {
-		return old.CreateDate
+func (b *beginnings) full() bool { return b.nominated+len(b.names) >= b.most }
+
+// workflows are those whose executions change a user's keys over days.
+var workflows = []iamkeys.Workflow{iamkeys.RotationWorkflow}
+
+// retirePrefix is what a retirement's name has before its key's ID; a rotation's has nothing.
+const retirePrefix = "retire-"
+
+// concerned gives the way's own executions for the nominee's key, and the unfinished
+// ones of both workflows that change another key of the user. Retirements of a user's
+// keys do not mind each other.
+func (n nominee) concerned(w way, executions map[iamkeys.Workflow][]iamkeys.Execution) (own, others []iamkeys.Execution) {
+	for workflow, all := range executions {
+		for _, e := range all {
+			id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, retirePrefix), "-")
+			switch ofUser := slices.ContainsFunc(n.user.Keys, func(k KeyFacts) bool { return k.AccessKeyID == id }); {
+			case workflow == w.workflow && id == n.key.AccessKeyID:
+				own = append(own, e)
+			case ofUser && e.Unfinished() && (workflow == iamkeys.RotationWorkflow || w.workflow == iamkeys.RotationWorkflow):
+				others = append(others, e)
+			}
+		}
 	}
-	return now
+	return own, others
 }
 
-// vet gives the user's rotation, or the reason to skip it.
-func (o Due) vet(u UserFacts, now time.Time) (r DueRotation, why SkipReason) {
-	old := o.old(u.Keys, now)
-	if u.Unexamined != "" || old == nil || old.LastUsed == nil || old.AccessKeyID == "" {
-		return r, SkipUnexamined
+// at says what an unfinished execution is doing, and since when.
+func at(e iamkeys.Execution) (SkipReason, *time.Time) {
+	if e.Workflow == iamkeys.RetirementWorkflow {
+		return SkipRetiring, iamkeys.Instant(e.Started)
 	}
-	r = DueRotation{UserName: u.UserName, AccessKeyID: old.AccessKeyID, AgeDays: iamkeys.Days(now.Sub(old.CreateDate))}
-	if owner, ok := u.Tag(o.OwnerTag); ok {
-		r.Owner = iamkeys.Optional(strings.ToValidUTF8(owner[:min(len(owner), maxOwner)], ""))
+	return SkipRotating, iamkeys.Instant(e.Started)
+}
+
+// inSecret reads the user's secret, if the way asks for it, and gives the reason in it.
+func (o Nominator) inSecret(ctx context.Context, w way, n nominee) SkipReason {
+	if w.inSecret == nil {
+		return ""
 	}
-	var err error
-	r.SecretID, _, err = o.Secrets.Of(u.User, "")
-	overdue, _ := RuleOf(Overdue)
-	switch e := exemption(u.User, overdue, now); {
-	case e != nil && e.Invalid == nil:
-		return r, SkipExempt
-	case !u.Under(o.UserPath):
-		return r, SkipPath
-	case u.Protected():
-		return r, SkipProtected
-	case u.keyCount() > 1:
-		return r, SkipNoSlot
-	case now.Sub(iamkeys.IdleSince(old.AccessKey, *old.LastUsed)) >= iamkeys.DayCount(o.UnusedDays):
-		return r, SkipUnused
-	case err != nil:
-		return r, SkipSecret
+	secret, err := o.SecretsManager.DescribeSecret(ctx, n.secretID)
+	if err != nil && iamkeys.CodeOf(err) != iamkeys.NoSuchEntity {
+		o.Inventory.Log.WarnContext(ctx, "secret not read", "userName", n.user.UserName, "secretId", n.secretID, "error", err.Error())
+		return SkipUnexamined
 	}
-	return r, ""
+	return w.inSecret(n, secret)
+}
+
+// maxBytes is what an output may take, so that a workflow's states that hold it stay
+// below 32 KiB.
+const maxBytes = 30 << 10
+
+// fit drops entries, by drop, until the output is small enough.
+func fit(out any, drop func() bool) {
+	for {
+		content, err := json.Marshal(out)
+		if err != nil || len(content) <= maxBytes || !drop() {
+			return
+		}
+	}
 }

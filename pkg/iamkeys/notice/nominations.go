@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"iamkeys/pkg/iamkeys"
@@ -42,7 +43,11 @@ func ofDue(d audit.DueOutput) matter {
 		nominated = append(nominated, fmt.Sprintf("%s  %s  %s old%s", Printable(r.AccessKeyID), Printable(r.UserName), Several(r.AgeDays, "day"), owned(r.Owner)), "    "+Printable(r.SecretID))
 	}
 	for _, s := range d.Skipped {
-		skipped = append(skipped, Printable(s.UserName)+": "+Printable(string(s.Reason)))
+		line := Printable(s.UserName) + ": " + Printable(string(s.Reason))
+		if s.Date != nil {
+			line += " (to be retired from " + Date(*s.Date) + ")"
+		}
+		skipped = append(skipped, line)
 	}
 	return nomination(due, len(d.Rotations), nominated, "Skipped, though they opted in:", counts(d.SkippedCounts), skipped, d.Coverage, "more may be due")
 }
@@ -75,6 +80,9 @@ func nomination(of way, count int, nominated []string, heading string, reasons, 
 			for _, r := range reasons {
 				written = append(written, "  "+r)
 			}
+			if len(skipped) > 0 {
+				written = append(written, "")
+			}
 			for _, s := range skipped {
 				written = append(written, "    "+s)
 			}
@@ -90,6 +98,11 @@ func nomination(of way, count int, nominated []string, heading string, reasons, 
 func counts[Reason ~string](all map[Reason]int) (written []string) {
 	for _, why := range slices.Sorted(maps.Keys(all)) {
 		written = append(written, fmt.Sprintf("%-20s %d", Printable(string(why)), all[why]))
+		for _, r := range audit.SkipReasons {
+			if string(r.Reason) == string(why) {
+				written = append(written, strings.Split(Wrap("    ", "    ", r.Means), "\n")...)
+			}
+		}
 	}
 	return written
 }

@@ -246,8 +246,7 @@ func unavailable(err error, secretID string) error {
 // A work is one create that has decided to make a key.
 type work struct {
 	situation
-	user    User
-	arn     string // the secret's; its name when CreateSecret found that it exists by now
+	arn     string // the secret's; its name, until it is looked at again, when CreateSecret found that it exists by now
 	first   string // a version that CreateSecret made by itself
 	intent  intent
 	overdue time.Time // CreateAccessKey is not sent later
@@ -258,7 +257,7 @@ func (o Create) act(ctx context.Context, start time.Time, user User, s situation
 	out := CreateOutput{UserName: s.userName}
 	// 1. Leave the intent, which proves write permission and KMS key before any key
 	// exists, and take the lock.
-	w, err := o.begin(ctx, user, s)
+	w, err := o.begin(ctx, s)
 	if err != nil {
 		return out, err
 	}
@@ -290,7 +289,7 @@ func (o Create) act(ctx context.Context, start time.Time, user User, s situation
 	// 4. Deliver it, and its record with it, unless the secret has changed hands meanwhile.
 	version := SecretVersion{ID: VersionID(s.userName, key.AccessKeyID), Stages: []string{currentStage, made.label()}, Credentials: &key}
 	if err == nil {
-		err = o.unchanged(ctx, w)
+		w.arn, err = o.unchanged(ctx, w)
 	}
 	if err == nil {
 		var unknown bool // the put may have taken effect: only a success, or a later run, can tell
@@ -326,8 +325,8 @@ func (o Create) repeat(ctx context.Context, end time.Time, again func(error) boo
 }
 
 // begin creates the secret if need be, puts the intent and takes the lock.
-func (o Create) begin(ctx context.Context, user User, s situation) (work, error) {
-	w := work{situation: s, user: user, arn: s.secret.ARN}
+func (o Create) begin(ctx context.Context, s situation) (work, error) {
+	w := work{situation: s, arn: s.secret.ARN}
 	isNew := w.arn == ""
 	if isNew {
 		arn, made, err := o.SecretsManager.CreateSecret(ctx, s.secretID)
@@ -429,23 +428,23 @@ func (o Create) probe(ctx context.Context, user User, key Credentials) error {
 	return nil
 }
 
-// unchanged refuses with InProgress when the lock is not ours any more, or the
-// secret's current version not the one decided on.
-func (o Create) unchanged(ctx context.Context, w work) error {
+// unchanged looks at the secret again and gives its ARN. It refuses with InProgress when
+// the lock is not ours any more, or the current version not the one decided on.
+func (o Create) unchanged(ctx context.Context, w work) (arn string, err error) {
 	var now SecretDescription
-	err := o.repeat(ctx, o.Now().Add(lookWithin), func(error) bool { return true }, func() (err error) {
+	err = o.repeat(ctx, o.Now().Add(lookWithin), func(error) bool { return true }, func() (err error) {
 		now, err = o.SecretsManager.DescribeSecret(ctx, w.arn)
 		return err
 	})
 	if err != nil {
-		return err
+		return w.arn, err
 	}
 	decided, current := w.secret.current(), now.current()
 	same := current == decided || nothingDelivered(decided) && (nothingDelivered(current) || current == w.first)
 	if !same || now.labelled(lockStage) != w.intent.versionID() {
-		return Refuse(InProgress, "Secret %s, or its lock, was changed while the key was made. Try again.", w.secretID)
+		return now.ARN, Refuse(InProgress, "Secret %s, or its lock, was changed while the key was made. Try again.", w.secretID)
 	}
-	return nil
+	return now.ARN, nil
 }
 
 // undo removes the key that could not be delivered for the reason given.
@@ -479,8 +478,8 @@ func (o Create) remove(ctx context.Context, userName, accessKeyID string) error 
 		if !deleted {
 			err := o.IAM.DeleteAccessKey(ctx, userName, accessKeyID)
 			deleted = err == nil
-			unknown := CodeOf(err) == NoSuchEntity || CodeOf(err) == AccessDenied // the latter is real IAM's answer, too, to what does not exist under the user path
-			if !deleted && (!unknown || o.Now().Sub(start) < lagWithin) {
+			noSuch := CodeOf(err) == NoSuchEntity || CodeOf(err) == AccessDenied // the latter is real IAM's answer, too, to what does not exist under the user path
+			if !deleted && (!noSuch || o.Now().Sub(start) < lagWithin) {
 				return err
 			}
 		}
@@ -488,13 +487,13 @@ func (o Create) remove(ctx context.Context, userName, accessKeyID string) error 
 		if err != nil && CodeOf(err) != NoSuchEntity {
 			return err
 		}
-		s := situation{userName: userName, keys: keys}
+		if _, ok := find(keys, accessKeyID); ok {
+			return fmt.Errorf("access key %s is still listed", accessKeyID)
+		}
 		if deleted {
-			if _, ok := find(keys, accessKeyID); ok {
-				return fmt.Errorf("access key %s is still listed", accessKeyID)
-			}
 			return nil
 		}
+		s := situation{userName: userName, keys: keys}
 		at, err := s.place(ctx, o.IAM, accessKeyID)
 		if err == nil && at != absent {
 			err = fmt.Errorf("access key %s is still known", accessKeyID)

@@ -410,6 +410,36 @@ func TestCreateNewSecretUnknown(t *testing.T) {
 	}
 }
 
+// A secret that somebody else makes at the same time, or whose making got no answer, is
+// named by its ARN all the same.
+func TestCreateNewSecretExists(t *testing.T) {
+	a, in := newScene(scenes[0])
+	out, err := watch(a).create(in, func(p *iamkeystest.Process) {
+		p.Before = func(_ int, action string) {
+			if action == "secretsmanager:CreateSecret" {
+				a.PutSecret(secret, "somebody-elses-version-of-this-secret")
+			}
+		}
+	})
+	wantCode(t, err, iamkeys.InProgress) // whose value it holds
+	in.Overwrite = true
+	if out, err = watch(a).create(in, nil); err != nil || !strings.HasPrefix(out.SecretARN, "arn:") {
+		t.Errorf("got %+v, %v", out, err)
+	}
+
+	a, in = newScene(scenes[0])
+	out, err = watch(a).create(in, func(p *iamkeystest.Process) {
+		p.Before = func(_ int, action string) {
+			if action == "secretsmanager:CreateSecret" {
+				_, _, _ = a.Start().CreateSecret(context.Background(), secret)
+			}
+		}
+	})
+	if err != nil || !strings.HasPrefix(out.SecretARN, "arn:") || a.Held(secret) != out.AccessKeyID {
+		t.Errorf("got %+v, %v", out, err)
+	}
+}
+
 // A failed delivery says why, to whoever may not read the log.
 func TestCreateSaysWhy(t *testing.T) {
 	a, in := newScene(scenes[0])

@@ -255,7 +255,7 @@ func (n SecretNames) check(field, secretID string) error {
 	case arn == nil && !secretNames.MatchString(name):
 		return no(NameMalformed, "must be the name (1 to 512 of A-Z a-z 0-9 / _ + = . @ -) or the full ARN, with its last six characters, of a secret; got %s.", Quoted(secretID))
 	case arn == nil && arnEnding.MatchString(name):
-		return no(NameMalformed, "ends in a hyphen and six characters, which Secrets Manager takes for the end of an ARN: give the secret's full ARN instead, which is accepted (aws secretsmanager describe-secret shows it); got %s.", Quoted(secretID))
+		return no(NameMalformed, "ends in a hyphen and six characters, which Secrets Manager takes for the end of an ARN: give the secret's full ARN instead, which is accepted (aws secretsmanager describe-secret shows it), or, where there is no such secret yet, another name; got %s.", Quoted(secretID))
 	case !strings.HasPrefix(name, n.Prefix) || len(name) == len(n.Prefix):
 		return no(NameOutsidePrefix, "must name a secret under %s (parameter SecretPrefix); got %s.", n.Prefix, Quoted(secretID))
 	}

@@ -185,6 +185,7 @@ func write(s situation) iamkeys.Message {
 		b.WriteByte('\n')
 		for _, line := range s.list() {
 			b.WriteString(line + "\n")
+			brief = append(brief, strings.TrimSpace(line))
 		}
 	}
 	tell := func(introduction string, e *StepError) {

@@ -74,10 +74,10 @@ const key = "AKIAIAMKEYSTEST00001"
 
 // retirement gives one whose key is not off, off by it ("ours"), or off by another hand.
 func retirement(off string) *notice.Retirement {
-	r := &notice.Retirement{
+	r := &notice.Retirement{Retirement: iamkeys.Retirement{
 		UserName: user, AccessKeyID: key, Owner: new("team-ci"), IdleDays: 104, Power: iamkeys.PowerUser, QuietHours: 2400,
 		NoticeSeconds: 11 * 24 * 3600, FinalSeconds: 3 * 24 * 3600, SoakDays: 90,
-	}
+	}}
 	if off != "" {
 		r.Ours = new(off == "ours")
 	}
@@ -171,7 +171,7 @@ func TestNotices(t *testing.T) {
 		"retirement-rolled-back":      {Stage: "rolledBack", Retirement: retirement("ours"), Error: caused("KeyActive", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy is Active.")},
 		"retirement-rolled-back-used": {Stage: "rolledBack", Retirement: retirement("ours"), Error: caused("KeyInUse", "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-22T08:00:00Z by s3 in eu-west-1.")},
 		"retirement-removed":          {Stage: "removed", Retirement: retirement("ours")},
-		"retirement-failed-at-once":   {Stage: "failed", Retirement: &notice.Retirement{UserName: user, AccessKeyID: key}, Error: caused("AccessDenied", "iam:GetUser on user ci-deploy is not permitted.")},
+		"retirement-failed-at-once":   {Stage: "failed", Retirement: &notice.Retirement{Retirement: iamkeys.Retirement{UserName: user, AccessKeyID: key}}, Error: caused("AccessDenied", "iam:GetUser on user ci-deploy is not permitted.")},
 		"retirement-failed-untold":    {Stage: "failed", Retirement: retirement(""), Error: caused("NotifyFailed", "The notice warning could not be published (AccessDenied); nothing else has changed.")},
 		"retirement-failed-died":      {Stage: "failed", Retirement: retirement(""), Error: &notice.StepError{Name: "States.Timeout"}},
 		"retirement-failed-after-off": {Stage: "failed", Retirement: retirement("ours"), Error: caused("Throttled", "iam:ListAccessKeys on user ci-deploy was throttled.")},

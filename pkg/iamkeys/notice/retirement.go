@@ -8,17 +8,7 @@ import (
 
 // A Retirement is what retire answered, passed on whole, with what the workflow has learnt since.
 type Retirement struct {
-	UserName      string        `json:"userName"`
-	AccessKeyID   string        `json:"accessKeyId"`
-	Owner         *string       `json:"owner"`
-	IdleDays      int           `json:"idleDays"`
-	Power         iamkeys.Power `json:"power"`
-	QuietHours    int           `json:"quietHours"`
-	NoticeSeconds int           `json:"noticeSeconds"`
-	FinalSeconds  int           `json:"finalSeconds"`
-	WaitSeconds   int           `json:"waitSeconds"`
-	SoakDays      int           `json:"soakDays"`
-
+	iamkeys.Retirement
 	IdleSince *time.Time `json:"idleSince,omitempty"` // as deactivate answered, once the key is off
 	Ours      *bool      `json:"ours,omitempty"`      // once it is off: whether this retirement switched it off
 }

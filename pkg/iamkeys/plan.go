@@ -22,7 +22,6 @@ type Rotation struct {
 	Polls          int     `json:"polls"`        // attempts at most
 	RemindAtPoll   int     `json:"remindAtPoll"` // after this attempt the reminder is sent
 	SoakDays       int     `json:"soakDays"`     // how long it stays Inactive before it is deleted, days
-	SoakSeconds    int     `json:"soakSeconds"`  // of a rotation that began when a soak was one wait
 
 	ServiceName *string `json:"serviceName,omitempty"` // of the old key's last use, where its consumers have more to do than read the secret again: ses
 }
@@ -196,7 +195,7 @@ func (o Plan) waits(r *Rotation, in PlanInput) (err error) {
 	}
 	r.Polls = (wait*24 + poll - 1) / poll
 	r.RemindAtPoll = (r.Polls + 1) / 2
-	r.PollSeconds, r.SoakDays, r.SoakSeconds = poll*3600, soak, soak*24*3600
+	r.PollSeconds, r.SoakDays = poll*3600, soak
 	switch {
 	case poll > wait*24:
 		return Refuse(InvalidInput, "pollHours must not be longer than maxWaitDays; got %d hours and %d days.", poll, wait)

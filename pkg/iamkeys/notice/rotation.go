@@ -10,7 +10,8 @@ import (
 // A Rotation is what plan answered, passed on whole, with what the workflow has learnt since.
 type Rotation struct {
 	iamkeys.Rotation
-	IdleSince *time.Time `json:"idleSince,omitempty"` // as deactivate answered, once the old key is off
+	IdleSince   *time.Time `json:"idleSince,omitempty"`   // as deactivate answered, once the old key is off
+	SoakSeconds int        `json:"soakSeconds,omitempty"` // of a rotation that began when a soak was one wait, in place of soakDays
 }
 
 // ofRotation is one old key on its way to being replaced, as plan resolved it.

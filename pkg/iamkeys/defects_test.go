@@ -47,6 +47,8 @@ func TestDefects(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("# Promises, guards, tests\n\nEach row: a promise (its text is in the documentation of `pkg/iamkeys`), one guard that keeps it, and the test that\n" +
 		"was seen to fail with the guard taken out. `make defects` takes each out again and wants its test to fail.\n\n" +
+		"What no list of guards foresees is sought at random, on an account in memory that is as weak as AWS's documentation lets AWS be. `pkg/iamkeys.TestCreateRandomly`:\n" +
+		"creates, people and other tools, 12,000 runs in each `go test`, 240,000 once without a broken promise.\n\n" +
 		"| promise | guard | in | test that fails without it |\n|---|---|---|---|\n")
 	for _, d := range defects {
 		promised[d.Promise] = true

@@ -8,6 +8,7 @@ def everything():
     correct_credentials()
     correct_start_execution()
     correct_succeed()
+    correct_assign()
     correct_distributed_map()
     correct_scheduler()
 
@@ -76,6 +77,26 @@ def correct_succeed():
         return ministack_output_path(state_def, data, ctx)
 
     stepfunctions._apply_output_path = apply_output_path
+
+
+def correct_assign():
+    """Assign of a catcher or a choice is in its state's language. ministack takes it to be in the machine's, and skips it where that is JSONPath."""
+    from ministack.services import stepfunctions
+
+    ministack_catcher, ministack_choice = stepfunctions._apply_catcher, stepfunctions._execute_choice
+
+    @functools.wraps(ministack_catcher)
+    def apply_catcher(catcher, raw_input, ctx, query_language, error_output):
+        return ministack_catcher(catcher | {"QueryLanguage": query_language}, raw_input, ctx, query_language, error_output)
+
+    @functools.wraps(ministack_choice)
+    def execute_choice(state_def, raw_input, ctx=None):
+        language = stepfunctions._state_query_language(state_def, ctx)
+        choices = [choice | {"QueryLanguage": language} for choice in state_def.get("Choices", [])]
+        return ministack_choice(state_def | {"Choices": choices}, raw_input, ctx)
+
+    stepfunctions._apply_catcher = apply_catcher
+    stepfunctions._execute_choice = execute_choice
 
 
 def correct_distributed_map():

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -98,6 +99,10 @@ func (c *Cloud) sam(ctx context.Context, architecture string, args ...string) er
 		"ARCH="+architecture, "BUILD_OS="+runtime.GOOS, // ministack starts the binaries as processes of this machine
 		"SAM_CLI_TELEMETRY=0", "SAM_CLI_POLL_DELAY=0.2") // seconds between looks at the stack; 5 otherwise
 	if out, err := cmd.CombinedOutput(); err != nil {
+		// Of a deployment that failed, the rollback is what is said last.
+		if why := bytes.Index(out, []byte("CREATE_FAILED")); why >= 0 {
+			return fmt.Errorf("sam %s failed: %w\n%.1000s", args[0], err, out[why:])
+		}
 		return fmt.Errorf("sam %s failed: %w\n%s", args[0], err, tail(out, 40))
 	}
 	return nil

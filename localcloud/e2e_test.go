@@ -36,8 +36,9 @@ var shared struct {
 	err    error
 }
 
-// e2eParameters leave out the wait for other Regions to accept a new key.
-var e2eParameters = map[string]string{"PropagationSeconds": "0"}
+// e2eParameters leave out the wait for other Regions to accept a new key, and
+// let tests begin more rotations than a day has.
+var e2eParameters = map[string]string{"PropagationSeconds": "0", "MaxRotationsPerRun": "40"}
 
 func TestMain(m *testing.M) {
 	if isConsumer, err := consumer(); isConsumer {

@@ -194,7 +194,7 @@ func (c *Cloud) rotation(t *testing.T, input string, during func(stage string, r
 			failed = err
 		}
 	})
-	e, err := c.Execute(t.Context(), "RotationStateMachine", "", []byte(input))
+	e, err := c.Execute(t.Context(), "RotationStateMachine", c.oldest(t, input)+fmt.Sprintf("-%d", time.Now().UnixMilli()), []byte(input))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +204,21 @@ func (c *Cloud) rotation(t *testing.T, input string, during func(stage string, r
 		t.Fatal(failed)
 	}
 	return e, slices.Clone(stages)
+}
+
+// oldest is the ID of the oldest key of the user of an input: what a rotation is
+// named by.
+func (c *Cloud) oldest(t *testing.T, input string) string {
+	t.Helper()
+	var in struct{ UserName string }
+	if err := json.Unmarshal([]byte(input), &in); err != nil {
+		t.Fatal(err)
+	}
+	keys := must[listed](t, c.invoke(t, "ListFunction", `{"userName": %q}`, in.UserName)).AccessKeys
+	if len(keys) == 0 {
+		t.Fatalf("user %s has no key to rotate", in.UserName)
+	}
+	return keys[0].AccessKeyID
 }
 
 // deliver gives a user a key by create, and lets it grow old.
@@ -267,7 +282,7 @@ func TestRotation(t *testing.T) {
 	t.Run("in use to the end", func(t *testing.T) {
 		c.Forget()
 		old := c.seed(t, "rotate-in-use", AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(time.Hour)})[0].AccessKeyID
-		e, stages := c.rotation(t, `{"userName": "rotate-in-use", "maxWaitDays": 2}`, nil)
+		e, stages := c.rotation(t, `{"userName": "rotate-in-use", "quietHours": 24, "maxWaitDays": 2}`, nil)
 		ended(t, e, "FAILED", "KeyInUse")
 		if want := []string{"ready", "reminder", "failed"}; !slices.Equal(stages, want) {
 			t.Errorf("the notices were %v, want %v", stages, want)
@@ -280,7 +295,7 @@ func TestRotation(t *testing.T) {
 	t.Run("not adopted", func(t *testing.T) {
 		c.Forget()
 		old := c.seed(t, "rotate-alone", AccessKey{CreateDate: ago(100 * day), LastUsedDate: ago(10 * day)})[0].AccessKeyID
-		e, _ := c.rotation(t, `{"userName": "rotate-alone", "maxWaitDays": 1}`, nil)
+		e, _ := c.rotation(t, `{"userName": "rotate-alone", "quietHours": 24, "maxWaitDays": 2}`, nil)
 		ended(t, e, "FAILED", "NotAdopted")
 		if got := c.statuses(t, "rotate-alone"); len(got) != 2 || got[old] != "Active" {
 			t.Errorf("IAM has %v", got)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -99,9 +100,14 @@ func randomRun(rt *rapid.T) *world {
 	one := func(what string, of ...time.Duration) time.Duration { return of[w.pick(len(of), what)] }
 
 	// AWS's delays.
-	w.ListLag, w.WriteLag = one("list lag", 0, 4*time.Second, 15*time.Second), one("write lag", 0, 3*time.Second)
-	w.SecretLag, w.Propagation = one("secret lag", 0, 2*time.Second, 5*time.Second), one("propagation", 0, 8*time.Second, 12*time.Second)
-	w.LastUsedLag = one("last-use lag", 0, hour, 4*hour, 6*hour)
+	w.ListLag, w.WriteLag = one("list lag", 0, 4*time.Second, 10*time.Second), one("write lag", 0, 3*time.Second)
+	w.SecretLag, w.Propagation = one("secret lag", 0, 2*time.Second, 10*time.Second), one("propagation", 0, 8*time.Second, 12*time.Second)
+	w.LastUsedLag, w.ExecutionsLag = one("last-use lag", 0, hour, 4*hour, 6*hour), one("executions lag", 0, 5*time.Second, 9*time.Second)
+	w.DeniesUnknown, w.clocks = chance(3, "denies what does not exist"), chance(3, "clocks differ")
+	if chance(3, "reads are late by chance") {
+		reads := rand.New(rand.NewPCG(uint64(w.pick(1<<16, "lateness of reads")), 0)) // it decides inside of a call, where a run must not end
+		w.Late = func(most time.Duration) time.Duration { return most * time.Duration(reads.IntN(3)) / 2 }
+	}
 
 	// The rotation's lengths: those of the stack, or shorter ones.
 	input := map[string]any{"userName": user}
@@ -138,7 +144,7 @@ func randomRun(rt *rapid.T) *world {
 	}
 	for range []int{1, 1, 2, 2, 3, 0}[w.pick(6, "consumers")] {
 		c := &consumer{holds: old, service: []string{"s3", "sqs", "sts"}[w.pick(3, "service")], reading: reading(w.pick(int(readings), "reading"))}
-		c.every = one("uses every", time.Hour, 5*time.Hour, quiet/4, quiet/2, quiet-w.LastUsedLag-20*time.Minute, quiet+12*time.Hour)
+		c.every = one("uses every", time.Hour, 5*time.Hour, quiet/4, quiet/2, quiet-20*time.Minute, quiet+12*time.Hour)
 		c.period = (wait + soak) / 8 * time.Duration(w.pick(8, "reads after"))
 		ago := c.every / 8 * time.Duration(w.pick(8, "used ago"))
 		w.employ(c, ago)
@@ -158,6 +164,22 @@ func randomRun(rt *rapid.T) *world {
 	}
 	if chance(6, "outage") {
 		w.outage(one("outage from", 0, time.Minute, wait/2, wait, wait+soak/2), one("outage for", time.Minute, hour, day, wait+soak))
+	}
+	if chance(10, "throttled") {
+		w.in(one("throttled from", 0, hour, wait/2, wait, wait+soak/2), func() {
+			w.ThrottledUntil = w.Now().Add(one("throttled for", time.Minute, hour, 12*hour))
+			w.disturbed = true
+		})
+	}
+	if chance(10, "topic down") {
+		from := w.Now().Add(one("topic down from", 0, wait/2, wait, wait+soak-day))
+		others := w.fault
+		w.fault = func(h *hand, n int, action string) iamkeystest.Fault {
+			if since := w.Now().Sub(from); action == "sns:Publish" && since >= 0 && since < day {
+				return iamkeystest.Refused
+			}
+			return others(h, n, action)
+		}
 	}
 	if odds := []int{0, 0, 15, 15, 4}[w.pick(5, "troubles")]; odds > 0 {
 		w.trouble = func(*execution, string) trouble {
@@ -281,17 +303,17 @@ var acts = []struct {
 }{
 	{"switch a key off", func(w *world) {
 		if k, ok := w.anyKey(iamkeys.Active); ok {
-			w.person(func() { w.SetStatus(user, k, iamkeys.Inactive) }, k)
+			w.person(func() { w.SetStatus(w.holder(k), k, iamkeys.Inactive) }, k)
 		}
 	}},
 	{"switch a key on", func(w *world) {
 		if k, ok := w.anyKey(iamkeys.Inactive); ok {
-			w.person(func() { w.SetStatus(user, k, iamkeys.Active) }, k)
+			w.person(func() { w.SetStatus(w.holder(k), k, iamkeys.Active) }, k)
 		}
 	}},
 	{"delete a key", func(w *world) {
 		if k, ok := w.anyKey(""); ok {
-			w.person(func() { w.DeleteKey(user, k) }, k)
+			w.person(func() { w.DeleteKey(w.holder(k), k) }, k)
 		}
 	}},
 	{"make a key", func(w *world) {
@@ -326,7 +348,37 @@ var acts = []struct {
 	}},
 	{"delete the user", func(w *world) {
 		if !w.touched["user"] && w.pick(2, "really") == 1 {
-			w.person(func() { w.RemoveUser(user) }, "user")
+			w.person(func() {
+				w.RemoveUser(user)
+				if w.pick(2, "and make it again") == 1 {
+					w.AddUser(user)
+					w.install(&consumer{holds: w.AddKey(user, 0), service: "s3", every: 5 * hour, reading: never}, time.Minute)
+				}
+			}, "user")
+		}
+	}},
+	{"rename the user", func(w *world) {
+		if !w.touched["user"] && w.pick(2, "really") == 1 {
+			w.person(func() {
+				w.RenameUser(user, renamed)
+				if w.pick(2, "and make another one") == 1 {
+					w.AddUser(user)
+					w.install(&consumer{holds: w.AddKey(user, 0), service: "s3", every: 5 * hour, reading: never}, time.Minute)
+				}
+			}, "user")
+		}
+	}},
+	{"order a key off asynchronously, and think better of it", func(w *world) {
+		if k, ok := w.anyKey(iamkeys.Active); ok {
+			w.order("deactivate", k, map[string]any{"userName": user, "accessKeyId": k, "quietHours": 0})
+			w.in(time.Duration(w.pick(30, "seconds until the change of mind"))*time.Second, func() {
+				w.order("activate", k, map[string]any{"userName": user, "accessKeyId": k})
+			})
+		}
+	}},
+	{"order a key deleted asynchronously", func(w *world) {
+		if k, ok := w.anyKey(iamkeys.Inactive); ok {
+			w.order("delete", k, map[string]any{"userName": user, "accessKeyId": k})
 		}
 	}},
 	{"stop an execution", func(w *world) {
@@ -341,7 +393,7 @@ var acts = []struct {
 
 // anyKey picks one of the user's keys with that status, "" for any.
 func (w *world) anyKey(status iamkeys.Status) (string, bool) {
-	keys := slices.DeleteFunc(w.Keys(user), func(k iamkeys.AccessKey) bool { return status != "" && k.Status != status })
+	keys := slices.DeleteFunc(w.look().keys, func(k iamkeys.AccessKey) bool { return status != "" && k.Status != status })
 	if len(keys) == 0 {
 		return "", false
 	}

@@ -91,7 +91,15 @@ func (w *world) held() string {
 
 // look gives the account's state.
 func (v *witness) look() snapshot {
-	return snapshot{v.w.Now(), v.w.Keys(user), v.w.held()}
+	return snapshot{v.w.Now(), append(v.w.Keys(user), v.w.Keys(renamed)...), v.w.held()}
+}
+
+// holder gives the name of the user who has the key.
+func (w *world) holder(id string) string {
+	if slices.ContainsFunc(w.Keys(renamed), func(k iamkeys.AccessKey) bool { return k.AccessKeyID == id }) {
+		return renamed
+	}
+	return user
 }
 
 func (s snapshot) status(id string) iamkeys.Status {
@@ -190,6 +198,8 @@ func (v *witness) settle() {
 			v.deleted(h, k)
 		case s == iamkeys.Inactive && k.Status == iamkeys.Active:
 			v.switchedOff(h, k)
+		case h.function == "activate":
+			delete(v.gone, k.AccessKeyID)
 		default:
 			v.fail("promise 8: %s made %s of %s key %s: nothing reactivates a key by itself", h.function, s, k.Status, k.AccessKeyID)
 		}
@@ -212,7 +222,7 @@ func (v *witness) created(h *hand, k iamkeys.AccessKey, before snapshot) {
 		v.fail("%s made key %s", h.function, k.AccessKeyID)
 	}
 	for _, other := range before.keys {
-		if v.made[other.AccessKeyID] != nil && other.AccessKeyID != h.execution.old() && !v.touched["secret"] {
+		if v.made[other.AccessKeyID] != nil && v.w.holder(other.AccessKeyID) == user && other.AccessKeyID != h.execution.old() && !v.touched["secret"] {
 			v.fail("promise 6: key %s was made while %s, made before, is there", k.AccessKeyID, other.AccessKeyID)
 		}
 	}
@@ -250,16 +260,26 @@ func (v *witness) replaced(h *hand) bool {
 func (v *witness) switchedOff(h *hand, k iamkeys.AccessKey) {
 	e, now, id := h.execution, v.w.Now(), k.AccessKeyID
 	hours, _ := h.payload["quietHours"].(float64)
-	record := offRecord{now, h.began, time.Duration(hours) * time.Hour}
+	if !e.ordered.IsZero() {
+		v.gone[id] = "person"
+		if h.function != "deactivate" || hours != 0 {
+			v.fail("promise 2: a person's %s switched off %s", h.function, id)
+		}
+		if late := now.Sub(e.ordered); late > time.Minute+h.timeout {
+			v.fail("promise 8: a person's order to switch off %s was carried out %v later", id, late)
+		}
+		return
+	}
+	record := offRecord{now.Add(h.skew), h.began, time.Duration(hours)*time.Hour + iamkeys.LastUsedLag}
 	v.off[id], v.gone[id] = record, "iamkeys"
 	if h.function != "deactivate" || id != e.old() {
 		v.fail("promise 2: %s switched off %s, which is not the key to be replaced", h.function, id)
 		return
 	}
-	if record.quiet < 24*hour {
+	if record.quiet < 30*hour {
 		v.fail("promise 2: %s was switched off with a quiet window of %v", id, record.quiet)
 	}
-	if k.CreateDate.After(now.Add(-record.quiet)) {
+	if k.CreateDate.After(record.at.Add(-record.quiet)) {
 		v.fail("promise 2: %s was switched off %v after its creation", id, now.Sub(k.CreateDate))
 	}
 	for _, u := range v.used[id] {
@@ -300,12 +320,17 @@ func (v *witness) deleted(h *hand, k iamkeys.AccessKey) {
 	}
 	switch h.function {
 	case "create": // what it has made itself, or a dead one has, and could not deliver
-		if v.made[id] == nil && v.mistakable(h, k) || v.made[id] != nil && v.forgotten(h, id) {
-			v.gone[id] = "person"
-		} else if v.made[id] == nil || v.holding[id] || len(v.used[id]) > 0 {
+		if v.made[id] == nil || v.holding[id] || len(v.used[id]) > 0 {
 			v.fail("promise 3: create deleted %s, which was made by create: %v, delivered: %v, used: %v", id, v.made[id] != nil, v.holding[id], v.used[id])
 		}
 	case "delete":
+		if !e.ordered.IsZero() {
+			v.gone[id] = "person"
+			if k.Status == iamkeys.Active && !v.ever(h.began.Add(-v.w.ListLag), func(s snapshot) bool { return s.status(id) == iamkeys.Inactive }) {
+				v.fail("promise 3: %s was deleted while it was Active", id)
+			}
+			return
+		}
 		if id != e.old() {
 			v.fail("promise 3: %s was deleted, which is not the key to be replaced", id)
 		}
@@ -331,39 +356,6 @@ func (v *witness) deleted(h *hand, k iamkeys.AccessKey) {
 	default:
 		v.fail("promise 3: %s deleted %s", h.function, id)
 	}
-}
-
-// mistakable reports whether a person made the key within the seconds in which a
-// create, too, would have made one, had it not died. IAM has nothing to tell the
-// two apart by: if no use of such a key shows when the next create comes, minutes
-// later at least, that one takes it for the dead one's.
-func (v *witness) mistakable(h *hand, k iamkeys.AccessKey) bool {
-	return !v.showsUse(h, k.AccessKeyID) && !v.holding[k.AccessKeyID] && slices.ContainsFunc(v.intents, func(at time.Time) bool {
-		return !k.CreateDate.Before(at.Add(-3*time.Second)) && !k.CreateDate.After(at.Add(20*time.Second))
-	})
-}
-
-// showsUse reports whether IAM shows the function a use of the key by a consumer.
-func (v *witness) showsUse(h *hand, id string) bool {
-	return slices.ContainsFunc(v.used[id], func(u use) bool { return !u.at.After(h.began.Add(-v.w.LastUsedLag)) })
-}
-
-// forgotten reports whether the secret has delivered the key, and people have
-// changed the secret since so often that no label of it tells so: one change puts
-// the former value back, another one replaces that. If the create that delivered
-// the key died of it, and nobody has used the key, it looks undelivered.
-func (v *witness) forgotten(h *hand, id string) bool {
-	changes, held := 0, ""
-	for _, s := range slices.Backward(v.history) {
-		if s.held == id {
-			break
-		}
-		if s.held != held || changes == 0 {
-			changes++
-		}
-		held = s.held
-	}
-	return v.touched["secret"] && changes > 1 && !v.showsUse(h, id)
 }
 
 var (
@@ -573,13 +565,11 @@ func (v *witness) excuse(c *consumer) string {
 	id := c.holds
 	record, off := v.off[id]
 	switch {
-	case v.touched["user"]:
-		return "somebody deleted the user"
 	case v.gone[id] == "person":
 		return "somebody took the key away"
 	case v.gone[id] != "iamkeys" || !off:
 		return ""
-	case c.every+v.w.LastUsedLag+noted+2*time.Minute < record.quiet && !v.touched[id] && !v.touched["secret"]:
+	case c.every+iamkeys.LastUsedLag+noted+2*time.Minute < record.quiet && !v.touched[id] && !v.touched["secret"]:
 		return "" // it uses the key all the time
 	case record.forbids(c.ok, v.w.LastUsedLag):
 		return ""

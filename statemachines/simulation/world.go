@@ -31,10 +31,11 @@ import (
 )
 
 const (
-	user   = "ci-deploy"
-	secret = "iamkeys/ci-deploy/access-key"
-	hour   = time.Hour
-	day    = 24 * time.Hour
+	user    = "ci-deploy"
+	renamed = "ci-deploy-2" // the user once somebody has renamed it
+	secret  = "iamkeys/ci-deploy/access-key"
+	hour    = time.Hour
+	day     = 24 * time.Hour
 )
 
 // stack is the functions with the template's defaults, shared by all worlds.
@@ -72,6 +73,7 @@ type world struct {
 	secretID  string
 	consumers []*consumer
 	started   []*execution
+	clocks    bool         // the functions' machines have clocks of their own, two minutes apart at most
 	disturbed bool         // a call failed, or an invocation met trouble
 	calls     int          // of AWS, by functions
 	largest   int          // payload of a state, bytes
@@ -248,13 +250,14 @@ type hand struct {
 	asked     time.Time // when the call at hand was sent
 	slow      bool      // its calls take time
 	timeout   time.Duration
+	skew      time.Duration // of its machine's clock
 }
 
 // function gives the function as its main puts it together.
 func (w *world) function(a *actor, h *hand) functionstest.Function {
 	return w.stack.Function(h.function, functionstest.Surroundings{
 		Port: func(string) any { return h.Process },
-		Now:  w.Now,
+		Now:  func() time.Time { return w.Now().Add(h.skew) },
 		Sleep: func(ctx context.Context, d time.Duration) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -270,6 +273,9 @@ func (w *world) function(a *actor, h *hand) functionstest.Function {
 // that Lambda and Step Functions have for it.
 func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *asl.Error) {
 	h.Process, h.began = w.Start(), w.Now()
+	if w.clocks {
+		h.skew = time.Duration(w.pick(3, "clock")-1) * time.Minute
+	}
 	var hooks sync.Mutex // due reads users side by side
 	h.Before = func(_ int, action string) {
 		hooks.Lock()
@@ -380,8 +386,8 @@ func (e *execution) invoke(a *actor, function string, payload any) (any, error) 
 		out, failed = run(a, true)
 	case again, paused:
 		run(a, false)
-		if what == paused {
-			a.sleep(time.Duration(w.pick(14*24, "hours until it is redriven")) * time.Hour)
+		if what == paused && !e.redrive(a, time.Duration(w.pick(14*24, "hours until it is redriven"))*time.Hour) {
+			return nil, errStopped
 		}
 		out, failed = run(a, false)
 	default:
@@ -405,6 +411,8 @@ type execution struct {
 	began   time.Time
 	over    time.Time // when it ended
 	run     asl.Execution
+
+	ordered time.Time // when a person gave the order, of whom this is no execution
 
 	stopped bool // StopExecution: it ends at its next step
 	ended   bool
@@ -555,13 +563,29 @@ func (e *execution) wait(a *actor, d time.Duration) error {
 	}
 	if e.machine.States[e.state()].Type == "Wait" && w.trouble(e, "") == paused {
 		w.disturbed = true
-		a.sleep(d/4*time.Duration(w.pick(4, "stopped after quarters")) + time.Duration(w.pick(14*24, "hours until it is redriven"))*time.Hour)
+		a.sleep(d / 4 * time.Duration(w.pick(4, "stopped after quarters")))
+		if e.stopped || !e.redrive(a, time.Duration(w.pick(14*24, "hours until it is redriven"))*time.Hour) {
+			return errStopped
+		}
 	}
 	a.sleep(d)
 	if e.stopped {
 		return errStopped
 	}
 	return nil
+}
+
+// redrive stops the execution, and redrives it after d: unless another one of the user
+// was begun meanwhile, which docs/rotation tells people not to do.
+func (e *execution) redrive(a *actor, d time.Duration) bool {
+	e.stop()
+	a.sleep(d)
+	if slices.ContainsFunc(e.w.started, func(o *execution) bool { return o.began.After(e.began) }) {
+		return false
+	}
+	e.stopped = false
+	e.tell()
+	return true
 }
 
 // heard notes an answer.
@@ -600,6 +624,27 @@ func (e *execution) count(function string) int {
 		}
 	}
 	return n
+}
+
+// order lets a person invoke a function asynchronously. Lambda queues the event, tries
+// it when it gets to it, at times twice, and drops it when it is too old.
+func (w *world) order(function, accessKeyID string, payload map[string]any) {
+	event, err := json.Marshal(payload)
+	if err != nil {
+		panic(err)
+	}
+	w.touched[accessKeyID] = true
+	age, _ := functionstest.At(w.stack.Functions()[function], "EventInvokeConfig", "MaximumEventAgeInSeconds").(int)
+	if age == 0 {
+		age = 6 * 60 * 60 // Lambda's default
+	}
+	by := &execution{w: w, name: "a person", ordered: w.Now()}
+	for range 1 + w.pick(2, "delivered again") {
+		w.begin(time.Duration(w.pick(age, "seconds in the queue"))*time.Second, func(a *actor) {
+			out, failed := w.lambda(a, &hand{function: function, execution: by, payload: payload}, event)
+			w.tell("a person's %s of %s gave %v, %v", function, accessKeyID, out, failed)
+		})
+	}
 }
 
 // old is the ID of the key that the execution replaces, "" before there is a plan.

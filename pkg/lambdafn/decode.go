@@ -72,6 +72,10 @@ func check(d *json.Decoder, t reflect.Type, path string, optional bool) error {
 		return invalid("%s must be %s.", subject(path), accepted(t))
 	}
 	var seen []string
+	var known map[string]reflect.StructField
+	if fields {
+		known = fieldsOf(t)
+	}
 	for n := 0; d.More(); n++ {
 		if !fields {
 			if err := check(d, t.Elem(), fmt.Sprintf("%s[%d]", path, n), false); err != nil {
@@ -85,9 +89,9 @@ func check(d *json.Decoder, t reflect.Type, path string, optional bool) error {
 		}
 		name, _ := token.(string)
 		inner := strings.TrimPrefix(path+"."+name, ".")
-		f, known := fieldsOf(t)[name]
+		f, ok := known[name]
 		switch {
-		case !known:
+		case !ok:
 			return invalid("%s is not a field here; accepted are %s.", shorten(inner), strings.Join(names(t), ", "))
 		case slices.Contains(seen, name):
 			return invalid("%s is there twice.", inner)

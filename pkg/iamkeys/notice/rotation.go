@@ -174,7 +174,7 @@ func notCreated(s situation) text {
 
 func goneBeforeCreate(s situation) text {
 	return text{
-		said: paragraphs(say("The user or its old key was not found any more: deleted, or renamed, since the rotation was planned. No new key is known to be delivered.")),
+		said: paragraphs(say("The user or its old key was not found any more: deleted, or renamed, since the rotation was planned. No new key is known to be delivered; if the user was renamed while a create was at work, a key may be left over under the new name, which nobody holds.")),
 		todo: paragraphs(say("What to do: nothing, if the deletion was meant. If the user has another name now, start a rotation of that user; the secret's name follows the user's, so its consumers must be told.")),
 	}
 }

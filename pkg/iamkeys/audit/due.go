@@ -132,14 +132,17 @@ func (o Due) way(now time.Time) way {
 			return "", nil
 		},
 		ended: func(iamkeys.Execution) SkipReason { return SkipFailed }, // the key is there still: a person must look
-		inSecret: func(n nominee, secret iamkeys.SecretDescription) SkipReason {
+		inSecret: func(ctx context.Context, n nominee) (SkipReason, error) {
+			secret, err := o.SecretsManager.DescribeSecret(ctx, n.secretID)
 			switch {
+			case err != nil && iamkeys.CodeOf(err) != iamkeys.NoSuchEntity:
+				return "", err
 			case n.unproved && !secret.Deleted && !secret.DeliversOne(n.user.UserName, n.keys()):
-				return SkipNotByTag
+				return SkipNotByTag, nil
 			case secret.CreateAtWork(now): // its rotation would be refused, and be over for good
-				return SkipRotating
+				return SkipRotating, nil
 			}
-			return ""
+			return "", nil
 		},
 	}
 }

@@ -99,8 +99,8 @@ type way struct {
 	vet func(n nominee) (SkipReason, *time.Time)
 	// ended gives the reason in an execution that has ended and left the key.
 	ended func(e iamkeys.Execution) SkipReason
-	// inSecret gives the reason in the user's secret; without it, it is not read.
-	inSecret func(n nominee, secret iamkeys.SecretDescription) SkipReason
+	// inSecret gives the reason in the user's secret, which it reads.
+	inSecret func(ctx context.Context, n nominee) (SkipReason, error)
 
 	onceAUser bool // one key a user
 }
@@ -217,12 +217,15 @@ func (o Nominator) judge(ctx context.Context, w way, n *nominee, executions map[
 	case full || b.full():
 		n.reason = SkipLimit
 	default:
-		switch n.reason = o.inSecret(ctx, w, *n); n.reason {
-		case "":
+		var err error
+		switch n.reason, err = w.inSecret(ctx, *n); {
+		case err != nil:
+			o.Inventory.Log.WarnContext(ctx, "secret not read", "userName", n.user.UserName, "error", err.Error())
+			n.reason = SkipUnexamined
+			b.unread[n.user.UserName] = true
+		case n.reason == "":
 			b.nominated++
 			b.users[n.user.UserName] = true
-		case SkipUnexamined:
-			b.unread[n.user.UserName] = true
 		}
 	}
 	return nil
@@ -283,19 +286,6 @@ func at(e iamkeys.Execution) (SkipReason, *time.Time) {
 		return SkipRetiring, iamkeys.Instant(e.Started)
 	}
 	return SkipRotating, iamkeys.Instant(e.Started)
-}
-
-// inSecret reads the user's secret, if the way asks for it, and gives the reason in it.
-func (o Nominator) inSecret(ctx context.Context, w way, n nominee) SkipReason {
-	if w.inSecret == nil {
-		return ""
-	}
-	secret, err := o.SecretsManager.DescribeSecret(ctx, n.secretID)
-	if err != nil && iamkeys.CodeOf(err) != iamkeys.NoSuchEntity {
-		o.Inventory.Log.WarnContext(ctx, "secret not read", "userName", n.user.UserName, "secretId", n.secretID, "error", err.Error())
-		return SkipUnexamined
-	}
-	return w.inSecret(n, secret)
 }
 
 // maxBytes is what an output may take, so that a workflow's states that hold it stay

@@ -11,7 +11,7 @@ import (
 )
 
 // A Nominator picks the keys whose turn it is, of a whole account: for rotation [Due],
-// for retirement [Unused]. It starts nothing.
+// for retirement [FindUnused]. It starts nothing.
 type Nominator struct {
 	Inventory      TakeInventory
 	StepFunctions  iamkeys.ExecutionsOfUsers
@@ -257,7 +257,7 @@ func (b *beginnings) count(executions ...iamkeys.Execution) {
 func (b *beginnings) full() bool { return b.nominated+len(b.names) >= b.most }
 
 // workflows are those whose executions change a user's keys over days.
-var workflows = []iamkeys.Workflow{iamkeys.RotationWorkflow}
+var workflows = []iamkeys.Workflow{iamkeys.RotationWorkflow, iamkeys.RetirementWorkflow}
 
 // retirePrefix is what a retirement's name has before its key's ID; a rotation's has nothing.
 const retirePrefix = "retire-"

@@ -8,19 +8,19 @@ import (
 	"iamkeys/pkg/iamkeys"
 )
 
-// Unused nominates keys to be retired: Active ones that nobody has used for long, by the
+// FindUnused nominates keys to be retired: Active ones that nobody has used for long, by the
 // rule that [iamkeys.Retire] goes by, one of each user.
-type Unused struct {
+type FindUnused struct {
 	Nominator
 	Rule iamkeys.RetirementRule
 }
 
-// UnusedInput is what Unused takes.
+// UnusedInput is what FindUnused takes.
 type UnusedInput struct {
 	Limit *int `json:"limit,omitempty"` // retirements at most; default: the parameter MaxRetirementsPerRun
 }
 
-// UnusedOutput is what Unused returns. Skipped names 50 keys at most; SkippedCounts
+// UnusedOutput is what FindUnused returns. Skipped names 50 keys at most; SkippedCounts
 // counts them all, by reason.
 type UnusedOutput struct {
 	Retirements   []UnusedKey        `json:"retirements"` // longest idle first
@@ -51,7 +51,7 @@ func (in UnusedInput) Validate() error { return checkLimit(in.Limit, "retirement
 
 // Run nominates. It fails with InventoryUnavailable when nothing is known of the
 // account; what could not be examined stands in coverage and skipped.
-func (o Unused) Run(ctx context.Context, in UnusedInput) (UnusedOutput, error) {
+func (o FindUnused) Run(ctx context.Context, in UnusedInput) (UnusedOutput, error) {
 	now := o.Now()
 	out := UnusedOutput{Retirements: []UnusedKey{}, Skipped: []SkippedKey{}, SkippedCounts: map[SkipReason]int{}}
 	all, coverage, err := o.nominate(ctx, o.way(now), in.Limit)
@@ -88,7 +88,7 @@ func (o Unused) Run(ctx context.Context, in UnusedInput) (UnusedOutput, error) {
 }
 
 // way is retirement, as a nomination sees it.
-func (o Unused) way(now time.Time) way {
+func (o FindUnused) way(now time.Time) way {
 	return way{
 		workflow: iamkeys.RetirementWorkflow, prefix: retirePrefix, onceAUser: true,
 		candidates: func(u UserFacts) (keys []KeyFacts) {

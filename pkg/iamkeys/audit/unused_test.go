@@ -12,9 +12,9 @@ import (
 	"iamkeys/pkg/iamkeys/iamkeystest"
 )
 
-func retirer(p *iamkeystest.Process) audit.Unused {
+func retirer(p *iamkeystest.Process) audit.FindUnused {
 	names := iamkeys.SecretNames{Prefix: "iamkeys/", ARN: "arn:aws:secretsmanager:eu-west-1:" + p.ID + ":secret"}
-	return audit.Unused{
+	return audit.FindUnused{
 		Nominator: audit.Nominator{Inventory: takeInventory(p), StepFunctions: p, SecretsManager: p, Secrets: names, OwnerTag: "owner", Most: 10, Now: p.Now},
 		Rule:      iamkeys.RetirementRule{UserPath: "/", AfterDays: 100, Secrets: names},
 	}

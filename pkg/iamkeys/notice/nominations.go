@@ -5,36 +5,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
 )
-
-// Unused is what unused answered.
-type Unused struct {
-	Retirements   []UnusedKey    `json:"retirements"`
-	Skipped       []SkippedKey   `json:"skipped"`
-	SkippedCounts map[string]int `json:"skippedCounts"`
-	Coverage      audit.Coverage `json:"coverage"`
-}
-
-// An UnusedKey is one that was nominated for retirement.
-type UnusedKey struct {
-	UserName    string        `json:"userName"`
-	AccessKeyID string        `json:"accessKeyId"`
-	IdleDays    int           `json:"idleDays"`
-	Owner       *string       `json:"owner"`
-	Power       iamkeys.Power `json:"power"`
-}
-
-// A SkippedKey is one that is unused and was not nominated.
-type SkippedKey struct {
-	UserName    string     `json:"userName"`
-	AccessKeyID string     `json:"accessKeyId"`
-	Reason      string     `json:"reason"`
-	Date        *time.Time `json:"date,omitempty"`
-}
 
 // ofDue is what the scheduled rotation would start, or has started.
 func ofDue(d audit.DueOutput) matter {
@@ -53,7 +27,7 @@ func ofDue(d audit.DueOutput) matter {
 }
 
 // ofUnused is what the scheduled retirement would start, or has started.
-func ofUnused(u Unused) matter {
+func ofUnused(u audit.UnusedOutput) matter {
 	var nominated, skipped []string
 	for _, r := range u.Retirements {
 		nominated = append(nominated, fmt.Sprintf("%s  %s  unused for %s%s", Printable(r.AccessKeyID), Printable(r.UserName), Several(r.IdleDays, "day"), owned(r.Owner)))
@@ -62,7 +36,7 @@ func ofUnused(u Unused) matter {
 		}
 	}
 	for _, s := range u.Skipped {
-		line := Printable(s.UserName) + ", " + Printable(s.AccessKeyID) + ": " + Printable(s.Reason)
+		line := Printable(s.UserName) + ", " + Printable(s.AccessKeyID) + ": " + Printable(string(s.Reason))
 		if s.Date != nil {
 			line += " (" + Date(*s.Date) + ")"
 		}
@@ -95,11 +69,11 @@ func nomination(of way, count int, nominated []string, heading string, reasons, 
 }
 
 // counts gives a line for each reason, in the order of the alphabet.
-func counts[Reason ~string](all map[Reason]int) (written []string) {
+func counts(all map[audit.SkipReason]int) (written []string) {
 	for _, why := range slices.Sorted(maps.Keys(all)) {
 		written = append(written, fmt.Sprintf("%-20s %d", Printable(string(why)), all[why]))
 		for _, r := range audit.SkipReasons {
-			if string(r.Reason) == string(why) {
+			if r.Reason == why {
 				written = append(written, strings.Split(Wrap("    ", "    ", r.Means), "\n")...)
 			}
 		}

@@ -28,14 +28,14 @@ type Notify struct {
 // Input is what Notify takes: a stage, and the one thing that it is about, as the
 // function answered it.
 type Input struct {
-	Stage        Stage            `json:"stage"`
-	Rotation     *Rotation        `json:"rotation,omitempty"`
-	Error        *StepError       `json:"error,omitempty"`        // the latest answer
-	EarlierError *StepError       `json:"earlierError,omitempty"` // another answer in the wait, before that
-	Due          *audit.DueOutput `json:"due,omitempty"`
-	Retirement   *Retirement      `json:"retirement,omitempty"`
-	Unused       *Unused          `json:"unused,omitempty"`
-	Exposure     *Exposure        `json:"exposure,omitempty"`
+	Stage        Stage               `json:"stage"`
+	Rotation     *Rotation           `json:"rotation,omitempty"`
+	Error        *StepError          `json:"error,omitempty"`        // the latest answer
+	EarlierError *StepError          `json:"earlierError,omitempty"` // another answer in the wait, before that
+	Due          *audit.DueOutput    `json:"due,omitempty"`
+	Retirement   *Retirement         `json:"retirement,omitempty"`
+	Unused       *audit.UnusedOutput `json:"unused,omitempty"`
+	Exposure     *Exposure           `json:"exposure,omitempty"`
 }
 
 // matters gives whatever the input holds that a notice can be about.

@@ -115,10 +115,10 @@ func TestNotices(t *testing.T) {
 		SkippedCounts: map[audit.SkipReason]int{audit.SkipExempt: 1, audit.SkipUnused: 1},
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
 	}
-	nominated := &notice.Unused{
-		Retirements:   []notice.UnusedKey{{UserName: user, AccessKeyID: key, IdleDays: 104, Owner: new("team-ci"), Power: iamkeys.Admin}, {UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", IdleDays: 101}},
-		Skipped:       []notice.SkippedKey{{UserName: "appliance", AccessKeyID: "AKIAIAMKEYSTEST00004", Reason: "exempt"}, {UserName: "partner", AccessKeyID: "AKIAIAMKEYSTEST00005", Reason: "kept", Date: new(iamkeystest.Epoch.Add(-48 * time.Hour))}},
-		SkippedCounts: map[string]int{"exempt": 1, "kept": 1},
+	nominated := &audit.UnusedOutput{
+		Retirements:   []audit.UnusedKey{{UserName: user, AccessKeyID: key, IdleDays: 104, Owner: new("team-ci"), Power: iamkeys.Admin}, {UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", IdleDays: 101}},
+		Skipped:       []audit.SkippedKey{{UserName: "appliance", AccessKeyID: "AKIAIAMKEYSTEST00004", Reason: "exempt"}, {UserName: "partner", AccessKeyID: "AKIAIAMKEYSTEST00005", Reason: "kept", Date: new(iamkeystest.Epoch.Add(-48 * time.Hour))}},
+		SkippedCounts: map[audit.SkipReason]int{"exempt": 1, "kept": 1},
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 12, Keys: 15, KeysExamined: 15, Complete: true},
 	}
 	inUse := "Access key AKIAIAMKEYSTEST00001 of user ci-deploy was last used 2026-11-23T08:00:00Z by s3, created 2026-08-01T09:00:00Z: idle for 1 h, less than the quiet window of 168 h."

@@ -212,7 +212,7 @@ func work(t *testing.T, folder string) {
 				t.Errorf("%s %s: %q does not say what is accepted", name, event, r.Message)
 			}
 		}
-		if name != "audit" && name != "due" { // of theirs every field is optional
+		if name != "audit" && name != "due" && name != "unused" { // of theirs every field is optional
 			refused(name, `{}`, "InvalidInput")
 			refused(name, `{"userName":null}`, "InvalidInput")
 		}
@@ -221,7 +221,7 @@ func work(t *testing.T, folder string) {
 			t.Errorf("%s wrote to stderr: %s", name, stderr)
 		}
 		want := len(bad)
-		if name != "audit" && name != "due" {
+		if name != "audit" && name != "due" && name != "unused" {
 			want += 2
 		}
 		if got := strings.Count(stdout, "\n"); got != want {
@@ -268,6 +268,7 @@ func work(t *testing.T, folder string) {
 	refused("list", `{"userName":"nobody"}`, "NoSuchEntity")
 	rotation := must("plan", `{"userName":"bob"}`)
 	must("notify", `{"stage":"planned","due":`+must("due", `{}`)+`}`)
+	must("notify", `{"stage":"planned","unused":`+must("unused", `{}`)+`}`)
 	must("notify", `{"stage":"ready","rotation":`+rotation+`}`)
 	must("audit", `{"detail-type":"Scheduled Event","time":"`+time.Now().UTC().Format(time.RFC3339)+`","detail":"{}"}`)
 	if stdout, _ := functions["audit"].output(t); !strings.Contains(stdout, `"_aws":{`) {
@@ -331,6 +332,7 @@ func refuseToStart(t *testing.T, folder string) {
 		{[]string{"audit"}, "WARN_AGE_DAYS", "90", "WARN_AGE_DAYS (90) must be less than MAX_AGE_DAYS (90)"},
 		{[]string{"notify", "audit"}, "NOTIFICATION_TOPIC_ARN", "", "NOTIFICATION_TOPIC_ARN must be the ARN of an SNS topic"},
 		{[]string{"due"}, "MAX_ROTATIONS_PER_RUN", "0", "MAX_ROTATIONS_PER_RUN must be"},
+		{[]string{"unused"}, "MAX_RETIREMENTS_PER_RUN", "51", "MAX_RETIREMENTS_PER_RUN must be"},
 	}
 	for _, test := range tests {
 		for _, name := range test.functions {

@@ -109,7 +109,7 @@ func TestParameters(t *testing.T) {
 	for _, name := range []string{
 		"AuditSchedule", "ScheduleTimezone", "NotificationEmail", "Notify", "MaxAgeDays", "WarnAgeDays", "UnusedDays", "LingerDays", "OwnerTag", "SecretPrefix", "SecretKmsKeyArn",
 		"UserPath", "QuietHours", "PollHours", "MaxWaitDays", "SoakDays", "PropagationSeconds", "ReportWaitSeconds", "RotateAgeDays", "MaxRotationsPerRun", "RotationMode",
-		"RotationSchedule", "LogRetentionDays", "Architecture", "SenderAddress", "OwnerMailDomains", "Chat", "RetirementMode", "RetireAfterDays", "NoticeDays", "RetireSoakDays", "ActDays", "ExposureMode",
+		"RotationSchedule", "LogRetentionDays", "Architecture", "SenderAddress", "OwnerMailDomains", "Chat", "RetirementMode", "RetireAfterDays", "MaxRetirementsPerRun", "NoticeDays", "RetireSoakDays", "ActDays", "ExposureMode",
 	} {
 		if at(tpl.Object, "Parameters", name) == nil {
 			t.Errorf("parameter %s is missing", name)

@@ -130,7 +130,7 @@ var keyOf = map[string]string{"secretsmanager": "SecretKmsKeyArn", "sns": "Topic
 func TestPoliciesAreScoped(t *testing.T) {
 	for folder, properties := range template().Functions() {
 		users := userARN + "${UserPath}*"
-		if folder == "audit" || folder == "due" || folder == "exposed" || folder == "retire" {
+		if folder == "audit" || folder == "due" || folder == "exposed" || folder == "retire" || folder == "unused" {
 			users = userARN + "/*" // they look at all users and change none
 		}
 		var changes, denied []string

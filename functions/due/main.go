@@ -20,8 +20,10 @@ func main() {
 	aws := env.AWS()
 	op := audit.Due{
 		Nominator: audit.Nominator{
-			Inventory:      audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
-			StepFunctions:  awssfn.New(aws, map[iamkeys.Workflow]string{iamkeys.RotationWorkflow: env.RotationStateMachineARN()}),
+			Inventory: audit.TakeInventory{IAM: awsiam.NewForAudit(aws), ReportWait: env.ReportWait(), Now: time.Now, Sleep: lambdafn.Sleep, Log: env.Log()},
+			StepFunctions: awssfn.New(aws, map[iamkeys.Workflow]string{
+				iamkeys.RotationWorkflow: env.RotationStateMachineARN(), iamkeys.RetirementWorkflow: env.RetirementStateMachineARN(),
+			}),
 			SecretsManager: awssecrets.New(aws, ""),
 			Secrets:        env.Secrets(),
 			OwnerTag:       env.OwnerTag(),

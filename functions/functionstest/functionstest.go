@@ -68,6 +68,12 @@ var functions = map[string]row{
 			UserPath:  env.UserPath(), UnusedDays: env.UnusedDays(), RotateAgeDays: env.RotateAgeDays(), RetireAfterDays: env.RetireAfterDays(),
 		}
 	}),
+	"unused": function(func(env *lambdafn.Settings) audit.FindUnused {
+		return audit.FindUnused{
+			Nominator: audit.Nominator{Inventory: audit.TakeInventory{ReportWait: env.ReportWait()}, Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), Most: env.MaxRetirementsPerRun()},
+			Rule:      iamkeys.RetirementRule{UserPath: env.UserPath(), AfterDays: env.RetireAfterDays(), Secrets: env.Secrets()},
+		}
+	}),
 	"plan": function(func(env *lambdafn.Settings) iamkeys.Plan {
 		return iamkeys.Plan{Secrets: env.Secrets(), OwnerTag: env.OwnerTag(), QuietHours: env.QuietHours(), PollHours: env.PollHours(), MaxWaitDays: env.MaxWaitDays(), SoakDays: env.SoakDays()}
 	}),

@@ -242,6 +242,11 @@ func (s *Settings) RetirementMode() string {
 	return s.text("RETIREMENT_MODE", `off|plan|apply`, "off, plan or apply")
 }
 
+// MaxRetirementsPerRun is how many retirements one scheduled run starts at most.
+func (s *Settings) MaxRetirementsPerRun() int {
+	return s.number("MAX_RETIREMENTS_PER_RUN", 1, 50, "retirements")
+}
+
 // RetireAfterDays is how long a key must be idle before it is retired, days.
 func (s *Settings) RetireAfterDays() int { return s.number("RETIRE_AFTER_DAYS", 45, 365, "days") }
 

@@ -57,7 +57,7 @@ func TestSettings(t *testing.T) {
 		"POLL_HOURS": {"0", "25"}, "MAX_WAIT_DAYS": {"0", "340", "311", "9"}, "SOAK_DAYS": {"0", "340", "296"}, "PROPAGATION_SECONDS": {"-1", "31"},
 		"NOTIFICATION_TOPIC_ARN": {"", "topic"}, "NOTIFY": {"", "Always", "always|never"}, "MAX_AGE_DAYS": {"0", "75"}, "WARN_AGE_DAYS": {"90", "91"},
 		"SCHEDULE_TIMEZONE": {"", "Mars/Olympus"}, "UNUSED_DAYS": {"0"}, "LINGER_DAYS": {"0"}, "OWNER_TAG": {""}, "REPORT_BUCKET": {"", "Bucket"}, "REPORT_WAIT_SECONDS": {"0", "601"},
-		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "51"}, "RETIREMENT_MODE": {"", "on"}, "RETIRE_AFTER_DAYS": {"44", "366"},
+		"ROTATE_AGE_DAYS": {"0"}, "MAX_ROTATIONS_PER_RUN": {"0", "51"}, "MAX_RETIREMENTS_PER_RUN": {"0", "51"}, "RETIREMENT_MODE": {"", "on"}, "RETIRE_AFTER_DAYS": {"44", "366"},
 		"NOTICE_DAYS": {"3", "251"}, "RETIRE_SOAK_DAYS": {"0", "327"}, "ACT_DAYS": {"", "MON-", "1-5", "MON,,TUE", "WEEKDAYS"}, "RETIREMENT_STATE_MACHINE_ARN": {"", "retirement"},
 		"ROTATION_STATE_MACHINE_ARN": {"", "arn:aws:lambda:eu-west-1:123456789012:function:f"},
 	}

@@ -106,6 +106,11 @@ func todaysInputs(t *testing.T) []sent {
 	record("exposure", "", found, &exposed{keys: []string{"AKIAEXPOSED000000001 off"}, answers: map[string][]string{"deactivate AKIAEXPOSED000000001": {"AccessDenied"}}, active: []string{"AKIAEXPOSED000000001"}})
 	record("exposure", "", found, &exposed{keys: []string{"AKIAEXPOSED000000001 off"}, answers: map[string][]string{"deactivate AKIAEXPOSED000000001": repeat(4, "Throttled")}, active: []string{"AKIAEXPOSED000000001"}})
 	record("exposure", "", found, &exposed{answers: map[string][]string{"exposed": {"Internal"}}})
+	unused := `{"userName": "ci-deploy", "accessKeyId": "` + oldKey + `"}`
+	record("retirement", "", `{"userName": "ci-deploy", "accessKeyId": "`+oldKey+`", "insist": true}`, &script{})
+	record("retirement", "", unused, &script{answers: map[string][]string{"retire final": {"KeyInUse"}}})
+	record("retirement", "", unused, &script{answers: map[string][]string{"look": {"KeyActive"}}})
+	record("retirement", "", unused, &script{answers: map[string][]string{"retire warning": {"AccessDenied"}}})
 	each(t, func(t *testing.T, m *asl.Machine) {
 		workflow := filepath.Base(t.Name())
 		if slices.Contains(coming, workflow) {
@@ -175,7 +180,7 @@ func TestFunctionsAcceptRecordedInputs(t *testing.T) {
 	handlers := map[string]lambda.Handler{
 		"list": decoder(iamkeys.List{}.Run), "lastused": decoder(iamkeys.FindLastUsed{}.Run), "create": decoder(iamkeys.Create{}.Run), "deactivate": decoder(iamkeys.Deactivate{}.Run),
 		"delete": decoder(iamkeys.Delete{}.Run), "plan": decoder(iamkeys.Plan{}.Run), "notify": decoder(notice.Notify{}.Run), "due": decoder(audit.Due{}.Run),
-		"exposed": decoder(iamkeys.Exposed{}.Run),
+		"exposed": decoder(iamkeys.Exposed{}.Run), "retire": decoder(iamkeys.Retire{}.Run),
 	}
 	files := recorded(t)
 	if len(files) == 0 {

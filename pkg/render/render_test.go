@@ -260,6 +260,20 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The rules that it admits are those of audit's table.
+	var ids []string
+	for _, rule := range audit.Rules {
+		ids = append(ids, fmt.Sprintf("%q", rule.ID))
+	}
+	current := regexp.MustCompile(`"rule": \{ "enum": \[[^]]*\] \}`).ReplaceAll(content, []byte(`"rule": { "enum": [`+strings.Join(ids, ", ")+`] }`))
+	current = regexp.MustCompile(`"minProperties": \d+`).ReplaceAll(current, fmt.Appendf(nil, `"minProperties": %d`, len(ids)))
+	if !bytes.Equal(current, content) {
+		if !*update {
+			t.Error("report.schema.json admits other rules than there are: go test ./pkg/render -update")
+		} else if err := os.WriteFile("report.schema.json", current, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(content))
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ var chapters = []chapter{
 	{"A rotation, from plan to deletion; its days pass in a moment here", (*Cloud).showRotation},
 	{"A rotation of the key in use: it waits, asks for help and gives up", (*Cloud).showRotationRefused},
 	{"Somebody switches off the key that was never used, and the audit runs again", (*Cloud).showProgress},
+	{"One audit over a dozen accounts: one without the role, one suspended, one whose root user has a key", (*Cloud).showOrganization},
 }
 
 // demo tells the whole story on w, and leaves nothing running.
@@ -77,7 +78,7 @@ func showMail(w io.Writer, m Message, until string) {
 	fmt.Fprintf(w, "   | From:    AWS Notifications <no-reply@sns.amazonaws.com>\n   | To:      %s\n   | Subject: %s\n   |\n", demoMail, m.Subject)
 	for line := range strings.Lines(strings.TrimRight(m.Text("email"), "\n")) {
 		if until != "" && strings.HasPrefix(line, until) {
-			fmt.Fprintln(w, "   | ... and so on: the findings that are still open, as above.")
+			fmt.Fprintln(w, "   | ... and so on; the page has it all.")
 			return
 		}
 		fmt.Fprintln(w, strings.TrimRight("   | "+line, " \n"))

@@ -63,9 +63,9 @@ const (
 	demoMail          = "cloud-team@example.com"
 )
 
-// demoParameters deploy the demo's stack: with a reader for the mail, and
-// without the wait for other Regions to accept a new key.
-var demoParameters = map[string]string{"NotificationEmail": demoMail, "PropagationSeconds": "0"}
+// demoParameters deploy the demo's stack: with a reader for the mail, for an
+// organization, and without the wait for other Regions to accept a new key.
+var demoParameters = map[string]string{"NotificationEmail": demoMail, "PropagationSeconds": "0", "MemberRole": memberRole, "ExternalId": demoExternalID}
 
 // showAccount seeds the account and prints its keys.
 func (c *Cloud) showAccount(ctx context.Context, w io.Writer) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -82,13 +81,6 @@ func (c *Cloud) organize(ctx context.Context) error {
 	return nil
 }
 
-// organizationParameters deploy the stack for the demo's organization.
-func organizationParameters(others map[string]string) map[string]string {
-	parameters := map[string]string{"MemberRole": memberRole, "ExternalId": demoExternalID}
-	maps.Copy(parameters, others)
-	return parameters
-}
-
 // showOrganization runs one audit over every account.
 func (c *Cloud) showOrganization(ctx context.Context, w io.Writer) error {
 	if err := c.organize(ctx); err != nil {
@@ -110,7 +102,7 @@ func (c *Cloud) showOrganization(ctx context.Context, w io.Writer) error {
 	if err := json.Unmarshal(e.Output, &out); err != nil {
 		return fmt.Errorf("reading what the organization's audit says: %w", err)
 	}
-	fmt.Fprintf(w, "   %d accounts: %d examined, %d skipped, %d not examined, by one execution each (%.0f s); one mail:\n\n", out.Accounts.Total, out.Accounts.Examined, out.Accounts.Skipped, out.Accounts.NotExamined, time.Since(began).Seconds())
+	fmt.Fprintf(w, "   %d accounts: %d examined, %d skipped, %d not examined, by one execution each (%.0f s); one mail:\n", out.Accounts.Total, out.Accounts.Examined, out.Accounts.Skipped, out.Accounts.NotExamined, time.Since(began).Seconds())
 	mails := c.Published()
 	if len(mails) != 1 {
 		return fmt.Errorf("%d mails were sent, want one", len(mails))
@@ -128,6 +120,6 @@ func (c *Cloud) showOrganization(ctx context.Context, w io.Writer) error {
 	if err := os.WriteFile(path, page, 0o644); err != nil {
 		return fmt.Errorf("keeping the report: %w", err)
 	}
-	fmt.Fprintf(w, "\n   the page: %s\n", path)
+	fmt.Fprintln(w, "   The same report as a page, for a browser: .localcloud/organization.html")
 	return nil
 }

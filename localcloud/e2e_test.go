@@ -37,8 +37,8 @@ var shared struct {
 }
 
 // e2eParameters leave out the wait for other Regions to accept a new key, and
-// let tests begin more rotations than a day has.
-var e2eParameters = map[string]string{"PropagationSeconds": "0", "MaxRotationsPerRun": "40"}
+// let tests begin more rotations than a day has; members have a role.
+var e2eParameters = map[string]string{"PropagationSeconds": "0", "MaxRotationsPerRun": "40", "MemberRole": memberRole, "ExternalId": demoExternalID}
 
 func TestMain(m *testing.M) {
 	if isConsumer, err := consumer(); isConsumer {

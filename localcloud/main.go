@@ -158,9 +158,10 @@ func announce(root string, c *Cloud) (forget func(), err error) {
 func (c *Cloud) describeForSAM(root, endpoint string) (forget func(), err error) {
 	variables := map[string]string{"AWS_ENDPOINT_URL": endpoint}
 	for name, logicalID := range map[string]string{
-		"REPORT_BUCKET":              "ReportBucket",
-		"NOTIFICATION_TOPIC_ARN":     "NotificationTopic",
-		"ROTATION_STATE_MACHINE_ARN": "RotationStateMachine",
+		"REPORT_BUCKET":                "ReportBucket",
+		"NOTIFICATION_TOPIC_ARN":       "NotificationTopic",
+		"ROTATION_STATE_MACHINE_ARN":   "RotationStateMachine",
+		"RETIREMENT_STATE_MACHINE_ARN": "RetirementStateMachine",
 	} {
 		if variables[name], err = c.Resource(logicalID); err != nil {
 			return nil, err
@@ -272,14 +273,16 @@ func deployed(ctx context.Context, root string) (c *Cloud, stop func() error, er
 	return c, c.Stop, nil
 }
 
-// deployDemo deploys the stack and seeds the demo's account, for a person to
+// deployDemo deploys the stack and seeds the demo's accounts, for a person to
 // try things on.
 func (c *Cloud) deployDemo(ctx context.Context) error {
 	if err := c.Deploy(ctx, demoParameters); err != nil {
 		return err
 	}
-	_, err := c.Seed(ctx, demoAccount(time.Now())...)
-	return err
+	if _, err := c.Seed(ctx, demoAccount(time.Now())...); err != nil {
+		return err
+	}
+	return c.organize(ctx)
 }
 
 // test runs all tests with the local cloud's switched on: IAMKEYS_LOCALCLOUD

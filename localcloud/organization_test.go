@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -69,14 +68,6 @@ func TestOrganization(t *testing.T) {
 	if _, err := c.SeedAccount(ctx, Account{ID: "210000000002", SecurityHub: &hubOff}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Deploy(ctx, organizationParameters(e2eParameters)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // without the test's context, which has ended
-		if err := c.Deploy(context.WithoutCancel(ctx), map[string]string{"PropagationSeconds": "0", "MemberRole": "", "ExternalId": ""}); err != nil {
-			t.Log(err)
-		}
-	})
 	run := func(input string) (organizationReport, []Message) {
 		t.Helper()
 		c.Forget()
@@ -122,7 +113,7 @@ func TestOrganization(t *testing.T) {
 	if a := first.Summary.Accounts; a.Total != 12 || a.Examined != 10 || a.Skipped != 1 || a.NotExamined != 1 || first.Summary.Coverage.Complete {
 		t.Errorf("accounts %+v", a)
 	}
-	if s := first.Summary; s.RunID != "20261123T060000Z" || s.Day != "2026-11-23" || s.Severities.Critical < 1 || s.New < 8 || s.Open != 0 {
+	if s := first.Summary; s.RunID != "20261123T060000Z" || s.Day != "2026-11-23" || s.Severities.Critical < 1 || s.New < 8 {
 		t.Errorf("summary %+v", s)
 	}
 	if len(mails) != 1 || !strings.Contains(mails[0].Subject, "1 of 12 accounts NOT EXAMINED") || !strings.Contains(mails[0].Text("email"), demoNoRole) || !strings.Contains(mails[0].Text("email"), demoRootKey) {
@@ -144,7 +135,7 @@ func TestOrganization(t *testing.T) {
 		}
 		fresh += a.New
 	}
-	if got, want := reasons(again), map[string]string{demoSuspended: "suspended"}; !maps.Equal(got, want) || fresh == 0 || fresh != again.Summary.New || again.Summary.Open != first.Summary.New || len(mails) != 1 {
+	if got, want := reasons(again), map[string]string{demoSuspended: "suspended"}; !maps.Equal(got, want) || fresh == 0 || fresh != again.Summary.New || again.Summary.Open != first.Summary.New+first.Summary.Open || len(mails) != 1 {
 		t.Errorf("not examined %v, %d new, %d open, %d mails", got, again.Summary.New, again.Summary.Open, len(mails))
 	}
 	// Nothing has changed: nothing is sent. A repeat of that changes nothing either.

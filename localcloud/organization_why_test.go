@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -50,14 +49,6 @@ func TestOrganizationSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := c.Deploy(ctx, organizationParameters(e2eParameters)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Deploy(context.WithoutCancel(ctx), map[string]string{"MemberRole": "", "ExternalId": ""}); err != nil {
-			t.Error(err)
-		}
-	})
 	c.Forget()
 	e, err := c.Execute(ctx, "OrganizationAuditStateMachine", "", []byte(`{}`))
 	if err != nil {

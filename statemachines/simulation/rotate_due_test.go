@@ -180,6 +180,32 @@ func TestRotateDueKeepsToItsLimit(t *testing.T) {
 	}
 }
 
+// The schedule's event may come twice, late, and beside itself: the limit holds for all
+// that was started in the last 20 hours, however late Step Functions lists it.
+func TestRotateDueTwiceKeepsToItsLimit(t *testing.T) {
+	for _, later := range []time.Duration{0, 5 * time.Second, time.Minute, 59 * time.Minute, 19 * hour} {
+		t.Run(later.String(), func(t *testing.T) {
+			w := dueScene(t)
+			w.ExecutionsLag = 9 * time.Second
+			w.deploy(map[string]string{"MaxRotationsPerRun": "1"})
+			w.rotateDue("apply")
+			if later > 0 {
+				w.run(later)
+			}
+			second := w.rotateDue("apply")
+			rotations := 0
+			for _, e := range w.started {
+				if e.machine == rotation() {
+					rotations++
+				}
+			}
+			if second.failure != nil || rotations != 1 {
+				t.Errorf("the event came again %v later: %v, and %d rotations were started, want 1", later, second.failure, rotations)
+			}
+		})
+	}
+}
+
 // An execution of that name that exists already is success: Step Functions has
 // refused a second rotation of the same key. The others are started.
 func TestRotateDueFindsNamesInUse(t *testing.T) {

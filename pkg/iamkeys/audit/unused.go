@@ -36,6 +36,7 @@ type UnusedKey struct {
 	IdleDays    int           `json:"idleDays"`
 	Owner       *string       `json:"owner"`
 	Power       iamkeys.Power `json:"power"`
+	Execution   string        `json:"execution"` // the name of its retirement's execution: a workflow joins no texts
 }
 
 // A SkippedKey is one that is, or may be, unused and is not nominated.
@@ -72,7 +73,7 @@ func (o FindUnused) Run(ctx context.Context, in UnusedInput) (UnusedOutput, erro
 			continue
 		}
 		idle := iamkeys.Days(now.Sub(iamkeys.IdleSince(n.key.AccessKey, *n.key.LastUsed)))
-		out.Retirements = append(out.Retirements, UnusedKey{n.user.UserName, n.key.AccessKeyID, idle, n.owner(o.OwnerTag), n.user.Power()})
+		out.Retirements = append(out.Retirements, UnusedKey{n.user.UserName, n.key.AccessKeyID, idle, n.owner(o.OwnerTag), n.user.Power(), retirePrefix + n.key.AccessKeyID})
 	}
 	fit(&out, func() bool {
 		if last := len(out.Skipped) - 1; last >= 0 {

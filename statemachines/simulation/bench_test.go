@@ -53,6 +53,30 @@ func BenchmarkRotationAtOnce(b *testing.B) {
 	b.ReportMetric(float64(w.largest), "B/largest-payload")
 }
 
+// BenchmarkRetirement is a retirement that nobody disturbs, by the stack's defaults: 14
+// days of notice, 90 of soak with a look each.
+func BenchmarkRetirement(b *testing.B) {
+	var r *retiring
+	for b.Loop() {
+		r = &retiring{Account: iamkeystest.NewAccount()}
+		r.AddUser(user)
+		r.key = r.AddKey(user, 400*day)
+		if got := r.run(b, map[string]string{"RetirementMode": "apply"}, map[string]any{"userName": user, "accessKeyId": r.key}); got != "removed" {
+			b.Fatalf("ended as %q", got)
+		}
+	}
+	calls := 0
+	for _, p := range r.called {
+		calls += len(p.Calls)
+	}
+	b.ReportMetric(float64(r.history.Transitions), "transitions")
+	b.ReportMetric(float64(r.history.Events), "events")
+	b.ReportMetric(float64(r.history.Transitions)*0.025/1000, "$/retirement")
+	b.ReportMetric(float64(r.invoked), "invocations")
+	b.ReportMetric(float64(calls), "calls")
+	b.ReportMetric(float64(r.largest), "B/largest-payload")
+}
+
 // BenchmarkRandomRuns tells how many of the runs of TestRotationKeepsItsPromises
 // one processor does in a second.
 func BenchmarkRandomRuns(b *testing.B) {

@@ -23,11 +23,16 @@ type retiring struct {
 	key  string
 	at   map[string]func() // what people and consumers do before a step: function, with its stage
 	told []string          // stages of the notices
+
+	history asl.History
+	invoked int // functions
+	called  []*iamkeystest.Process
+	largest int // payload of a function's call or answer, bytes
 }
 
 // run runs the retirement's workflow with that input; it gives the outcome, or the
 // name that the execution failed by.
-func (r *retiring) run(t *testing.T, parameters map[string]string, input map[string]any) string {
+func (r *retiring) run(t testing.TB, parameters map[string]string, input map[string]any) string {
 	t.Helper()
 	deployed := functionstest.New(parameters)
 	m := workflow("retirement", "RetirementStateMachine", deployed.Deployment)
@@ -54,9 +59,14 @@ func (r *retiring) run(t *testing.T, parameters map[string]string, input map[str
 			return nil, err
 		}
 		f := deployed.Function(function, functionstest.Surroundings{
-			Port: func(string) any { return r.Start() }, Now: r.Now, Sleep: r.Sleep, Log: slog.New(slog.DiscardHandler),
+			Port: func(string) any {
+				p := r.Start()
+				r.called = append(r.called, p)
+				return p
+			}, Now: r.Now, Sleep: r.Sleep, Log: slog.New(slog.DiscardHandler),
 		})
 		out, err := f.Handler.Invoke(ctx, event)
+		r.invoked, r.largest = r.invoked+1, max(r.largest, len(event), len(out))
 		if named, ok := errors.AsType[messages.InvokeResponse_Error](err); ok {
 			return nil, &asl.Error{Name: named.Type, Cause: named.Message}
 		} else if err != nil {
@@ -74,6 +84,7 @@ func (r *retiring) run(t *testing.T, parameters map[string]string, input map[str
 		t.Fatal(err)
 	}
 	out, err := m.Run(t.Context(), &e, in)
+	r.history = e.History
 	if failed, ok := errors.AsType[*asl.Error](err); ok {
 		return failed.Name
 	} else if err != nil {

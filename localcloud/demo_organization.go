@@ -74,7 +74,7 @@ func (c *Cloud) organize(ctx context.Context) error {
 		if m.id == demoNoRole || m.id == demoSuspended {
 			continue
 		}
-		if err := c.DeployMember(ctx, m.id, id, map[string]string{"ExternalId": demoExternalID}); err != nil {
+		if err := c.DeployMember(ctx, m.id, id, map[string]string{"ExternalId": demoExternalID, "SecurityHub": "on"}); err != nil {
 			return err
 		}
 	}

@@ -288,3 +288,21 @@ func having(accounts []audit.AccountRow, s audit.Severity) (n int) {
 	}
 	return n
 }
+
+// shares lays groups of accounts out side by side, as wide as they are large.
+func shares(groups []kind) []bar {
+	total, at := 0, 0
+	for _, g := range groups {
+		total += len(g.accounts)
+	}
+	var bars []bar
+	for _, g := range groups {
+		n := len(g.accounts)
+		bars = append(bars, bar{
+			x: fmt.Sprintf("%.2f%%", 100*float64(at)/float64(total)), width: fmt.Sprintf("%.2f%%", 100*float64(n)/float64(total)),
+			zone: g.class, label: notice.Several(n, "account") + " " + g.what,
+		})
+		at += n
+	}
+	return bars
+}

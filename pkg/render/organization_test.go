@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -115,7 +116,7 @@ func merged(members []member) audit.Organization {
 		r.Resolved = append(r.Resolved, m.report.Resolved...)
 	}
 	slices.SortStableFunc(r.Findings, func(a, b audit.Finding) int {
-		return slices.Index(audit.Severities, a.Severity) - slices.Index(audit.Severities, b.Severity)
+		return cmp.Or(slices.Index(audit.Severities, a.Severity)-slices.Index(audit.Severities, b.Severity), slices.Index(iamkeys.Powers, a.Power)-slices.Index(iamkeys.Powers, b.Power))
 	})
 	if more := len(r.Findings) - 1000; more > 0 {
 		r.Findings, r.Omitted = r.Findings[:1000], &more

@@ -109,11 +109,16 @@ func TestParameters(t *testing.T) {
 	for _, name := range []string{
 		"AuditSchedule", "ScheduleTimezone", "NotificationEmail", "Notify", "MaxAgeDays", "WarnAgeDays", "UnusedDays", "LingerDays", "OwnerTag", "SecretPrefix", "SecretKmsKeyArn",
 		"UserPath", "QuietHours", "PollHours", "MaxWaitDays", "SoakDays", "PropagationSeconds", "ReportWaitSeconds", "RotateAgeDays", "MaxRotationsPerRun", "RotationMode",
-		"RotationSchedule", "LogRetentionDays", "Architecture", "SenderAddress", "OwnerMailDomains", "Chat", "RetirementMode", "RetireAfterDays", "MaxRetirementsPerRun", "NoticeDays", "RetireSoakDays", "ActDays", "ExposureMode",
+		"RotationSchedule", "LogRetentionDays", "Architecture", "MemberRole", "ExternalId", "ExcludeAccounts", "AccountsAtOnce", "SecurityHub",
+		"RetirementMode", "RetirementSchedule", "MaxRetirementsPerRun", "RetireAfterDays", "NoticeDays", "RetireSoakDays", "ActDays", "ExposureMode", "SenderAddress", "OwnerMailDomains", "Chat",
+		"KmsKeyArn", "CodeSigningConfigArn", "UseFips", "AlarmTopicArn", "PermissionsBoundaryArn", "RolePath",
 	} {
 		if at(tpl.Object, "Parameters", name) == nil {
 			t.Errorf("parameter %s is missing", name)
 		}
+	}
+	if mode := at(tpl.Object, "Parameters", "ExposureMode", "Default"); mode != "tell" {
+		t.Errorf("ExposureMode is %v by default; it must be tell: a key is switched off by a person's word, given before or then", mode)
 	}
 	for _, name := range []string{"RotationMode", "RetirementMode"} {
 		if mode := at(tpl.Object, "Parameters", name, "Default"); mode != "plan" {

@@ -263,6 +263,14 @@ func TestLifecycleKeyHidden(t *testing.T) {
 	}
 }
 
+// What Deactivate calls gone and the last list still shows is not gone.
+func TestLifecycleKeyStillListed(t *testing.T) {
+	s := &script{answers: map[string][]string{"deactivate": {"NoSuchEntity"}}, keys: []string{newKey}}
+	if out, failed, _ := s.run(t, "lifecycle", "", `{"userName": "ci-deploy"}`); failed == nil || failed.Name != "OrphanedKey" || failed.Cause != newKey {
+		t.Errorf("got %v, %v, want OrphanedKey for %s", out, failed, newKey)
+	}
+}
+
 func TestLifecycleFails(t *testing.T) {
 	for name, tt := range map[string]struct {
 		input   string

@@ -2,7 +2,8 @@
 # make check   the fast half of it: what needs no local AWS
 # make update  renews all goldens and the generated pages of docs
 # make demo    the story in two minutes, on a local AWS: audit, lifecycle, a refusal,
-#              two rotations, a second audit
+#              two rotations, a second audit, two retirements, a key found in public, an
+#              organization
 # make cloud   a local AWS that stays, with the environment to export; LISTEN=172.17.0.1
 #              lets containers on Linux reach it, at Docker's bridge
 # make invoke F=list E=functions/list/event.json

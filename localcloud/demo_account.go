@@ -63,9 +63,14 @@ const (
 	demoMail          = "cloud-team@example.com"
 )
 
-// demoParameters deploy the demo's stack: with a reader for the mail, for an
-// organization, and without the wait for other Regions to accept a new key.
-var demoParameters = map[string]string{"NotificationEmail": demoMail, "PropagationSeconds": "0", "MemberRole": memberRole, "ExternalId": demoExternalID}
+// demoParameters deploy the demo's stack: with a reader for the mail, mail for owners, a
+// standing word to switch exposed keys off, for an organization, without the wait for
+// other Regions to accept a new key and for a day of the week, since no clock moves here
+// while a workflow waits.
+var demoParameters = map[string]string{
+	"NotificationEmail": demoMail, "PropagationSeconds": "0", "MemberRole": memberRole, "ExternalId": demoExternalID,
+	"SenderAddress": demoSender, "OwnerMailDomains": "example.com", "ExposureMode": "deactivate", "ActDays": "SUN-SAT",
+}
 
 // showAccount seeds the account and prints its keys.
 func (c *Cloud) showAccount(ctx context.Context, w io.Writer) error {

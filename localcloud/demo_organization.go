@@ -102,12 +102,13 @@ func (c *Cloud) showOrganization(ctx context.Context, w io.Writer) error {
 	if err := json.Unmarshal(e.Output, &out); err != nil {
 		return fmt.Errorf("reading what the organization's audit says: %w", err)
 	}
-	fmt.Fprintf(w, "   %d accounts: %d examined, %d skipped, %d not examined, by one execution each (%.0f s); one mail:\n", out.Accounts.Total, out.Accounts.Examined, out.Accounts.Skipped, out.Accounts.NotExamined, time.Since(began).Seconds())
+	fmt.Fprintf(w, "   %d accounts: %d examined, %d skipped, %d not examined, by one execution each (%.0f s); one mail, and a digest:\n", out.Accounts.Total, out.Accounts.Examined, out.Accounts.Skipped, out.Accounts.NotExamined, time.Since(began).Seconds())
 	mails := c.Published()
-	if len(mails) != 1 {
-		return fmt.Errorf("%d mails were sent, want one", len(mails))
+	if len(mails) != 2 || mails[0].Attributes["kind"] != "organization" || mails[1].Attributes["kind"] != "digest" {
+		return fmt.Errorf("%d mails were sent, want the organization's and the security team's digest", len(mails))
 	}
 	showMail(w, mails[0], "CRITICAL AND HIGH")
+	fmt.Fprintf(w, "   digest           %s\n", mails[1].Subject)
 	object, err := s3.NewFromConfig(c.Config(), func(o *s3.Options) { o.UsePathStyle = true }).GetObject(ctx, &s3.GetObjectInput{Bucket: &out.Report.Bucket, Key: aws.String(out.Report.Prefix + ".html")})
 	if err != nil {
 		return fmt.Errorf("reading the report: %w", err)

@@ -23,9 +23,9 @@ func cleaned(s *string) string {
 
 // What all texts share.
 var (
-	count, several, plural = notice.Count, notice.Several, notice.Plural
-	date, moment, title    = notice.Date, notice.Moment, notice.Capital
-	coverage               = notice.Coverage
+	count, several      = notice.Count, notice.Several
+	date, moment, title = notice.Date, notice.Moment, notice.Capital
+	coverage            = notice.Coverage
 )
 
 // headline says the one thing that a reader must know. Incomplete coverage is in it.

@@ -269,7 +269,7 @@ func TestMergeCompares(t *testing.T) {
 	}
 	o.Advance(day)
 	o.Join(left) // what was found there before it left is new again
-	if run, out = runAll(t, o); out.New != 3 {
+	if _, out = runAll(t, o); out.New != 3 {
 		t.Errorf("joined again: %d new", out.New)
 	}
 }

@@ -70,9 +70,10 @@ var stages = []row{
 	{unused, "started", "RetirementMode is apply, and keys are unused", "retirement is being started/retirements are being started", "", "", retirementsStarted},
 }
 
+const failed Stage = "failed" // of every way
+
 const (
-	failed     Stage = "failed"         // of every way
-	failedWith       = "failed with %s" // the error
+	failedWith = "failed with %s" // the error
 
 	lastSeen      = "Active when last seen" // and may have changed since, or been changed by a function whose answer was lost
 	notDelivered  = "not Active or not delivered"

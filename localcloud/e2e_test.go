@@ -37,8 +37,10 @@ var shared struct {
 }
 
 // e2eParameters leave out the wait for other Regions to accept a new key, and
-// let tests begin more rotations than a day has; members have a role.
-var e2eParameters = map[string]string{"PropagationSeconds": "0", "MaxRotationsPerRun": "40", "MemberRole": memberRole, "ExternalId": demoExternalID}
+// let tests begin more rotations than a day has; members have a role, owners get mail.
+var e2eParameters = map[string]string{
+	"PropagationSeconds": "0", "MaxRotationsPerRun": "40", "MemberRole": memberRole, "ExternalId": demoExternalID, "SenderAddress": "iamkeys@example.com", "OwnerMailDomains": "example.com",
+}
 
 func TestMain(m *testing.M) {
 	if isConsumer, err := consumer(); isConsumer {

@@ -457,7 +457,10 @@ func (m *merge) look(ctx context.Context, s subject) (a account, err error) {
 		a.examined(*report, s.Member)
 		return a, nil
 	}
-	base, _, err := m.base(ctx, s.Account, m.before)
+	base, unnoted, err := m.base(ctx, s.Account, m.before)
+	if err == nil && unnoted && m.age() >= 0 {
+		err = m.note(ctx, s.Account, base)
+	}
 	if err != nil {
 		return a, err
 	}
@@ -564,33 +567,47 @@ func (r Report) resolved() Report {
 }
 
 // base gives the report with which the account's is compared: what was told of it last,
-// and the ETag of its latest.json. That is latest.json, unless the organization's latest
+// with the ETag of its latest.json. That is latest.json, unless the organization's latest
 // report, which is written first, has told something later that nobody came to note there.
-func (m *merge) base(ctx context.Context, account string, before organizationBefore) (base latest, etag string, err error) {
+func (m *merge) base(ctx context.Context, account string, before organizationBefore) (base latest, unnoted bool, err error) {
 	s := runs{s3: m.S3, account: account}
 	if base, err = s.latest(ctx); err != nil {
-		return base, "", err
+		return base, false, err
 	}
-	etag = base.etag
 	row, ok := before.rows[account]
 	if !ok || base.report != nil && base.report.Summary.RunID == before.report.Summary.RunID {
-		return base, etag, nil
+		return base, false, nil
 	}
 	switch told := before.report.Summary; {
 	case row.Reason != nil && row.Reason.gone():
 		if base.report != nil && base.report.Summary.AsOf.Before(told.AsOf) {
+			unnoted = len(base.report.Findings)+len(base.report.Exempt) > 0
 			base.report = emptied(*base.report, told.AsOf, told.RunID)
 		}
 	case row.Report != nil:
 		noted, _, err := m.report(ctx, Member{Account: account, RunID: told.RunID, Day: told.Day})
 		if err != nil {
-			return base, etag, err
+			return base, false, err
 		}
 		if noted != nil && !base.notBefore(*noted) {
-			base = latest{report: noted, etag: etag}
+			base, unnoted = latest{report: noted, etag: base.etag}, true
 		}
 	}
-	return base, etag, nil
+	return base, unnoted, nil
+}
+
+// note makes what was told of an account its latest report, as the merge that told it did
+// not come to: this run's report, which takes the place of the one that says so, may have
+// nothing of the account. Where another writer was faster, it stays.
+func (m *merge) note(ctx context.Context, account string, told latest) error {
+	content, err := json.Marshal(told.report)
+	if err == nil {
+		err = m.S3.PutObject(ctx, runs{account: account}.base()+"latest.json", "application/json", bytes.NewReader(content), &told.etag)
+	}
+	if err == nil || iamkeys.CodeOf(err) == iamkeys.InProgress {
+		return nil
+	}
+	return iamkeys.Failed(iamkeys.StoreFailed, err, "latest.json of account %s could not be written (%s), so nothing was told. Run merge again.", account, iamkeys.CodeOf(err))
 }
 
 // emptied gives the latest report of an account that a run found to be no more.
@@ -624,7 +641,7 @@ func (m *merge) setLatest(ctx context.Context, r Organization, before organizati
 
 // setAccountLatest is one try; it reports false when another writer was faster.
 func (m *merge) setAccountLatest(ctx context.Context, row AccountRow, asOf time.Time, before organizationBefore) (written bool, err error) {
-	base, etag, err := m.base(ctx, row.Account, before)
+	base, _, err := m.base(ctx, row.Account, before)
 	if err != nil {
 		return false, err
 	}
@@ -647,7 +664,7 @@ func (m *merge) setAccountLatest(ctx context.Context, row AccountRow, asOf time.
 	}
 	content, err := json.Marshal(next)
 	if err == nil {
-		err = m.S3.PutObject(ctx, runs{account: row.Account}.base()+"latest.json", "application/json", bytes.NewReader(content), &etag)
+		err = m.S3.PutObject(ctx, runs{account: row.Account}.base()+"latest.json", "application/json", bytes.NewReader(content), &base.etag)
 	}
 	if iamkeys.CodeOf(err) == iamkeys.InProgress {
 		return false, nil

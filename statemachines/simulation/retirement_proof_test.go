@@ -21,11 +21,12 @@ import (
 )
 
 // retirementRuns is how many random runs TestRetirementKeepsItsPromises does.
-const retirementRuns = runs / 4
+const retirementRuns = runs
 
 // TestRetirementKeepsItsPromises runs the retirement as its file has it over the real
-// functions, while consumers use the key, people switch it, protect and delete it, calls
-// fail and functions die. Every change of the key is held to the promises.
+// functions, while consumers use the key, people switch it, protect, exempt and delete
+// it, take RetirementMode from apply, rotate the same user, calls fail and functions die.
+// Every change of the key is held to the promises.
 func TestRetirementKeepsItsPromises(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	others := checks.Value.String()
@@ -33,8 +34,11 @@ func TestRetirementKeepsItsPromises(t *testing.T) {
 	if err := flag.Set("rapid.checks", fmt.Sprint(retirementRuns)); err != nil {
 		t.Fatal(err)
 	}
-	deployed := functionstest.New(map[string]string{"RetirementMode": "apply", "RetireSoakDays": "5"})
-	machine := workflow("retirement", "RetirementStateMachine", deployed.Deployment)
+	deployed := map[bool]*functionstest.Stack{ // whether RetirementMode is apply
+		true:  functionstest.New(map[string]string{"RetirementMode": "apply", "RetireSoakDays": "5"}),
+		false: functionstest.New(map[string]string{"RetirementMode": "plan", "RetireSoakDays": "5"}),
+	}
+	machine := workflow("retirement", "RetirementStateMachine", deployed[true].Deployment)
 	ends := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) { ends[randomRetirement(rt, deployed, machine)]++ })
 	t.Logf("ended: %v", ends)
@@ -46,7 +50,7 @@ func TestRetirementKeepsItsPromises(t *testing.T) {
 }
 
 // randomRetirement is one run; it gives the outcome, or the name that it failed by.
-func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.Machine) string {
+func randomRetirement(rt *rapid.T, deployed map[bool]*functionstest.Stack, machine *asl.Machine) string {
 	pick := func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) }
 	a := iamkeystest.NewAccount()
 	a.AddUser(user, iamkeys.Tag{Key: "owner", Value: "team-ci"})
@@ -57,6 +61,8 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 	a.LastUsedLag = time.Duration(pick(7, "last-use lag in hours")) * time.Hour
 	a.ListLag = []time.Duration{0, 4 * time.Second, 10 * time.Second}[pick(3, "list lag")]
 	a.DeniesUnknown = pick(3, "denies what does not exist") == 2
+	a.ExecutionsLag = []time.Duration{0, 9 * time.Second}[pick(2, "executions are listed late")]
+	insist := pick(4, "a person insists") == 3
 	uses := []time.Time{a.Now().Add(-idle)}
 	status := func() iamkeys.Status {
 		for _, k := range a.Keys(user) {
@@ -70,6 +76,8 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 	told := map[string]time.Time{} // stage → when it was published first
 	var off, reactivated time.Time // by the retirement; by a person since
 	unsure := false                // an attempt to switch it off ended in anything but Throttled: what is off then counts as the retirement's
+	apply, kept := true, ""        // RetirementMode; why the key must not be switched off, by what the latest Retire could see
+	keeps := ""                    // why it must not, by what people did
 	touched, faults := false, []int{0, 0, 80, 15}[pick(4, "faults")]
 	people := []int{0, 60, 15}[pick(3, "people")]
 	act := func() {
@@ -77,7 +85,7 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 			return
 		}
 		now := status()
-		switch pick(6, "act") {
+		switch pick(8, "act") {
 		case 0, 1:
 			if a.Use(key, "s3", "eu-west-1") {
 				uses = append(uses, a.Now())
@@ -95,7 +103,15 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 		case 4:
 			if now != "" {
 				a.SetTags(user, iamkeys.Tag{Key: iamkeys.TagProtect, Value: "yes"})
+				keeps = "it is protected"
 			}
+		case 6:
+			if now != "" && keeps == "" {
+				a.SetTags(user, iamkeys.Tag{Key: iamkeys.TagExemptUntil, Value: a.Now().AddDate(0, 0, 399).Format(time.DateOnly)}, iamkeys.Tag{Key: iamkeys.TagExemptReason, Value: "half-yearly"})
+				keeps = "it is exempt"
+			}
+		case 7:
+			apply = !apply
 		case 5:
 			if now != "" {
 				a.DeleteKey(user, key)
@@ -112,6 +128,12 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 			return nil, err
 		}
 		p, began, before := a.Start(), a.Now(), status()
+		if function == "retire" {
+			kept = keeps
+			if !apply && !insist {
+				kept = "RetirementMode is plan"
+			}
+		}
 		p.Fault = func(int, string) iamkeystest.Fault {
 			if faults > 0 && pick(faults, "fault") == faults-1 {
 				return iamkeystest.Faults[pick(len(iamkeystest.Faults), "which")]
@@ -121,7 +143,7 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 		published := len(a.Messages())
 		var out []byte
 		died := p.Run(func() {
-			f := deployed.Function(function, functionstest.Surroundings{Port: func(string) any { return p }, Now: a.Now, Sleep: a.Sleep, Log: slog.New(slog.DiscardHandler)})
+			f := deployed[apply].Function(function, functionstest.Surroundings{Port: func(string) any { return p }, Now: a.Now, Sleep: a.Sleep, Log: slog.New(slog.DiscardHandler)})
 			out, err = f.Handler.Invoke(ctx, event)
 		})
 		if stage, _ := in["stage"].(string); function == "notify" && len(a.Messages()) > published && told[stage].IsZero() {
@@ -138,7 +160,10 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 					rt.Errorf("promise 2: switched off %v after a use that IAM showed", a.Now().Sub(u))
 				}
 			}
-			if !reactivated.IsZero() {
+			if kept != "" {
+				rt.Errorf("switched off, although %s", kept)
+			}
+			if !reactivated.IsZero() && !off.IsZero() {
 				rt.Errorf("promise 8: switched off again, and a person had reactivated it")
 			}
 			off = a.Now()
@@ -146,6 +171,8 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 			switch {
 			case off.IsZero():
 				rt.Errorf("promise 8: deleted, and the retirement did not switch it off")
+			case kept != "":
+				rt.Errorf("deleted, although %s", kept)
 			case told["retired"].IsZero():
 				rt.Errorf("promise 8: deleted, and nobody was told that it is off")
 			case a.Now().Sub(off) < 5*day:
@@ -182,7 +209,17 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 	e := asl.Execution{Name: "retire-" + key, Started: a.Now(), Task: asl.Lambda(invoke)}
 	e.Wait = func(_ context.Context, d time.Duration) error { a.Advance(d); return nil }
 	input := map[string]any{"userName": user, "accessKeyId": key}
-	text, _ := json.Marshal(input) // of texts alone
+	if insist {
+		input["insist"] = true
+	}
+	text, _ := json.Marshal(input) // of plain values alone
+	// Of the user's rotation and retirement the one begun first goes on, at the same
+	// instant the one of the lesser name: a key's ID is less than "retire-".
+	beside := pick(4, "a rotation beside")
+	if rotation := (iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: key, Input: text}); beside > 0 {
+		rotation.Started = []time.Time{a.Now().Add(-time.Hour), a.Now(), a.Now().Add(time.Second)}[beside-1]
+		a.SetExecution(rotation)
+	}
 	a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RetirementWorkflow, Name: e.Name, Input: text})
 	out, err := machine.Run(context.Background(), &e, input)
 	if failed, ok := errors.AsType[*asl.Error](err); ok {
@@ -194,6 +231,9 @@ func randomRetirement(rt *rapid.T, deployed *functionstest.Stack, machine *asl.M
 		rt.Fatal(err)
 	}
 	outcome, _ := out.(map[string]any)["outcome"].(string)
+	if (beside == 1 || beside == 2) && (!off.IsZero() || len(told) > 0) {
+		rt.Errorf("a rotation of the user began first, and the retirement went on: %s, told %v", outcome, told)
+	}
 	switch now := status(); {
 	case outcome == "removed" && now != "" && !touched,
 		outcome == "rolledBack" && now == "" && !touched,

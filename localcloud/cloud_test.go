@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -69,4 +70,27 @@ func (c *Cloud) Logs(ctx context.Context) (string, error) {
 		}
 	}
 	return all.String(), nil
+}
+
+// AttachPolicy makes a service control policy and attaches it to an account of
+// the organization; its Deny statements hold there.
+func (c *Cloud) AttachPolicy(ctx context.Context, management, account string, policy map[string]any) error {
+	content, err := json.Marshal(policy)
+	if err != nil {
+		return fmt.Errorf("encoding the policy for %s: %w", account, err)
+	}
+	organizations := func(action string, in map[string]any, out any) error {
+		if err := (wire{c.moto.String(), management}).target(ctx, "organizations", "AWSOrganizationsV20161128."+action, in, out); err != nil {
+			return fmt.Errorf("attaching a policy to %s: %w", account, err)
+		}
+		return nil
+	}
+	var made struct {
+		Policy struct{ PolicySummary struct{ ID string } }
+	}
+	err = organizations("CreatePolicy", map[string]any{"Name": account, "Description": "", "Type": "SERVICE_CONTROL_POLICY", "Content": string(content)}, &made)
+	if err != nil {
+		return err
+	}
+	return organizations("AttachPolicy", map[string]any{"PolicyId": made.Policy.PolicySummary.ID, "TargetId": account}, nil)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -100,29 +99,6 @@ func (c *Cloud) Organize(ctx context.Context, o Organization) (id string, err er
 		return "", fmt.Errorf("making the organization of %s: %w", o.ManagementAccount, err)
 	}
 	return made.ID, nil
-}
-
-// AttachPolicy makes a service control policy and attaches it to an account of
-// the organization; its Deny statements hold there.
-func (c *Cloud) AttachPolicy(ctx context.Context, management, account string, policy map[string]any) error {
-	content, err := json.Marshal(policy)
-	if err != nil {
-		return fmt.Errorf("encoding the policy for %s: %w", account, err)
-	}
-	organizations := func(action string, in map[string]any, out any) error {
-		if err := (wire{c.moto.String(), management}).target(ctx, "organizations", "AWSOrganizationsV20161128."+action, in, out); err != nil {
-			return fmt.Errorf("attaching a policy to %s: %w", account, err)
-		}
-		return nil
-	}
-	var made struct {
-		Policy struct{ PolicySummary struct{ ID string } }
-	}
-	err = organizations("CreatePolicy", map[string]any{"Name": account, "Description": "", "Type": "SERVICE_CONTROL_POLICY", "Content": string(content)}, &made)
-	if err != nil {
-		return err
-	}
-	return organizations("AttachPolicy", map[string]any{"PolicyId": made.Policy.PolicySummary.ID, "TargetId": account}, nil)
 }
 
 // A Mail is one that SES sent.

@@ -33,9 +33,11 @@ SHARED = GOTOOLCHAIN=$(USABLE) $(FLAGS)
 # gofmt would walk .localcloud too, and what Python packages bring there.
 SOURCES = functions localcloud pkg statemachines
 
-.PHONY: test check lint update verify scan release demo cloud invoke ready installed compiled build deploy bench defects
+.PHONY: test tests check lint update verify scan release demo cloud invoke ready installed compiled build deploy bench defects
 
-test: ready lint
+test: ready
+	@$(MAKE) --no-print-directory -j2 lint tests
+tests:
 	@$(SHARED) .localcloud/bin/localcloud test
 
 check: lint

@@ -20,7 +20,7 @@ func BenchmarkRotation75Days(b *testing.B) {
 	for b.Loop() {
 		var old string
 		w, old = scene(b)
-		w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 862 * hour}, hour)
+		w.employ(&consumer{holds: old, service: "s3", every: 5 * hour, reading: once, period: 857 * hour}, hour)
 		e = w.rotate(old, nil)
 	}
 	if took := w.Now().Sub(iamkeystest.Epoch); e.failure != nil || e.count("deactivate") != 180 || took < 75*day || took > 76*day {

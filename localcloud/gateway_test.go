@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -199,34 +200,59 @@ func TestUserKeysAreQuestioned(t *testing.T) {
 }
 
 // TestPins: the Python environment is made anew when the pins change, and
-// nothing is installed but they, so everything must be pinned, for every Python.
+// nothing is installed but they, so everything must be pinned, for every Python,
+// with hashes; and pins.txt is made from pins.in.
 func TestPins(t *testing.T) {
-	text, err := os.ReadFile("pins.txt")
-	if err != nil {
-		t.Fatal(err)
+	pin := regexp.MustCompile(`^([\w.\[\]-]+)==([\w.]+)(?: ; python_(?:full_)?version (<|>=) ["']3\.11["'])?( \\)?$`)
+	hash := regexp.MustCompile(`^--hash=sha256:[0-9a-f]{64}( \\)?$`)
+	read := func(name string) (pins map[string]bool) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pins = map[string]bool{}
+		unpaired := map[string]int{} // pins for older Pythons less those for newer ones
+		last, hashes := "", 0
+		closed := func() {
+			if last != "" && hashes == 0 && name == "pins.txt" {
+				t.Errorf("%s: %s has no hash", name, last)
+			}
+			last, hashes = "", 0
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			if hash.MatchString(line) && last != "" {
+				hashes++
+				continue
+			}
+			closed()
+			m := pin.FindStringSubmatch(line)
+			if m == nil {
+				t.Errorf("%s: %s is no pin", name, line)
+				continue
+			}
+			last = strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(m[1]))
+			pins[last+"=="+m[2]+m[3]] = true
+			unpaired[last] += map[string]int{"": 0, "<": 1, ">=": -1}[m[3]]
+		}
+		closed()
+		for pinned, n := range unpaired {
+			if n != 0 {
+				t.Errorf("%s: %s is pinned for some Pythons only", name, pinned)
+			}
+		}
+		return pins
+	}
+	asked, made := read("pins.in"), read("pins.txt")
+	if !maps.Equal(asked, made) {
+		t.Errorf("pins.txt is not made from pins.in: got %v, want %v", slices.Sorted(maps.Keys(made)), slices.Sorted(maps.Keys(asked)))
 	}
 	for _, want := range []string{"moto[server]==", "ministack==", "aws-sam-translator==", "aws-sam-cli==", "cfn-lint=="} {
-		if !strings.Contains(string(text), want) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(made)), func(p string) bool { return strings.HasPrefix(p, want) }) {
 			t.Errorf("%s is not pinned", want)
-		}
-	}
-	pin := regexp.MustCompile(`^([\w.\[\]-]+)==[\w.]+(?: ; python_version (<|>=) "3\.11")?$`)
-	unpaired := map[string]int{} // pins for older Pythons less those for newer ones
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		m := pin.FindStringSubmatch(line)
-		if m == nil {
-			t.Errorf("%s is no pin", line)
-			continue
-		}
-		unpaired[m[1]] += map[string]int{"": 0, "<": 1, ">=": -1}[m[2]]
-	}
-	for name, n := range unpaired {
-		if n != 0 {
-			t.Errorf("%s is pinned for some Pythons only", name)
 		}
 	}
 }

@@ -43,9 +43,9 @@ def make(wanted):
     python = find()
     shutil.rmtree(PLACE, ignore_errors=True)
     run([python, "-m", "venv", PLACE], "making the Python environment failed: Python's venv module is needed; on Debian and Ubuntu, install the package python3-venv")
-    # All that is needed is pinned, and some that is asked for is left out: pins.txt says what.
+    # All that is needed is pinned, and some that is asked for is left out: pins.in says what.
     run(
-        [interpreter(), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--no-deps", "--requirement", PINS],
+        [interpreter(), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--no-deps", "--require-hashes", "--requirement", PINS],
         "installing localcloud/pins.txt failed: pip must reach a Python package index once (PyPI, or a mirror named by PIP_INDEX_URL); "
         "behind a proxy, set HTTPS_PROXY; then run the same command again",
     )

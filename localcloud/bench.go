@@ -46,6 +46,9 @@ func bench(ctx context.Context, root string, w io.Writer) (err error) {
 	if err := c.Stop(); err != nil {
 		return err
 	}
+	if err := benchOrganization(ctx, root, w); err != nil {
+		return err
+	}
 	fmt.Fprintf(w, "\nBenchmarks in Go\n")
 	cmd := command(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchmem", "./pkg/...", "./functions/...", "./statemachines/...")
 	cmd.Dir, cmd.Stderr = root, os.Stderr

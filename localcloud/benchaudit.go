@@ -79,6 +79,11 @@ func stubAccount(users int) (account, error) {
 			a.UsedAgo(a.AddKey(name, age), day, "s3", "")
 		}
 	}
+	return serveSlowly(a)
+}
+
+// serveSlowly serves an account in memory, with 20 ms for each answer.
+func serveSlowly(a *iamkeystest.Account) (account, error) {
 	var closers closers
 	s := a.Serve(&closers)
 	s.PageSize = 1_000

@@ -10,7 +10,7 @@
 // Files: setup.py installs the programs of programs.go, cloud.go runs the emulators,
 // gateway.go stands in front of them, deploy.go builds, deploys and invokes,
 // seed.go fills the accounts, demo.go tells the story, a demo_*.go each chapter,
-// bench.go measures.
+// bench.go measures, benchaudit.go and benchorganization.go the audits.
 // launcher.py starts the emulators from the inside; access.py, correct_moto.py
 // and correct_ministack.py correct them where they differ from AWS, seed.py
 // fills moto's accounts.
@@ -40,7 +40,7 @@ const usage = `usage: go run ./localcloud <command>
                            this machine, containers find it too
   invoke FUNCTION EVENT    invoke a function (list, create, ...) with an event file
   test [go test flags]     run all tests, those on the local cloud too
-  bench                    measure sizes, starts and calls
+  bench [organization]     measure sizes, starts and calls, or the organization's audit alone
 `
 
 func main() {
@@ -75,6 +75,8 @@ func run(ctx context.Context, args []string) error {
 		return invoke(ctx, root, args[0], args[1])
 	case command == "bench" && len(args) == 0:
 		return bench(ctx, root, os.Stdout)
+	case command == "bench" && slices.Equal(args, []string{"organization"}):
+		return benchOrganization(ctx, root, os.Stdout)
 	case command == "test":
 		return test(ctx, root, args)
 	}

@@ -628,12 +628,12 @@ func (w *world) undelivered() []string {
 	return left
 }
 
-// spokenOf reports whether an error or a notice names the key, or says that a
-// key may be left over that the next rotation settles: of a create that died
-// nobody knows more.
+// spokenOf reports whether an error or a notice names the key, or says that a key may be
+// left over: of a create that died nobody knows more, but CloudTrail by its nonce, which
+// OrphanedKey says ("one of these or another"; the user may have another name by now).
 func (w *world) spokenOf(id string) bool {
 	for _, e := range w.started {
-		if e.failure != nil && strings.Contains(e.failure.Cause, id) {
+		if e.failure != nil && (strings.Contains(e.failure.Cause, id) || e.failure.Name == "OrphanedKey" && strings.Contains(e.failure.Cause, "or another")) {
 			return true
 		}
 		for _, m := range e.notices {

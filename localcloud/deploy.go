@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -27,7 +28,8 @@ import (
 const stackName = "iamkeys"
 
 // Deploy builds the project's template for this machine and deploys it with
-// these template parameters. Deploying again updates the stack.
+// these template parameters. Deploying again updates the stack; those that are
+// not named again keep their values.
 func (c *Cloud) Deploy(ctx context.Context, parameters map[string]string) error {
 	architecture := "x86_64"
 	if runtime.GOARCH == "arm64" {
@@ -37,6 +39,9 @@ func (c *Cloud) Deploy(ctx context.Context, parameters map[string]string) error 
 	sources, err := fingerprint(c.root)
 	if err != nil {
 		return err
+	}
+	if c.built == sources && c.resources != nil {
+		return c.reconfigure(ctx, parameters)
 	}
 	if c.built != sources {
 		// The default template and samconfig.toml are the project's own. The build's
@@ -57,6 +62,64 @@ func (c *Cloud) Deploy(ctx context.Context, parameters map[string]string) error 
 		return err
 	}
 	return c.describe(ctx)
+}
+
+// reconfigure changes parameters of the deployed stack, whose template stays as
+// it is: a second of CloudFormation, where SAM would pack and upload for ten.
+func (c *Cloud) reconfigure(ctx context.Context, parameters map[string]string) error {
+	var there struct {
+		Names []string `xml:"DescribeStacksResult>Stacks>member>Parameters>member>ParameterKey"`
+	}
+	if err := c.wire().query(ctx, "cloudformation", url.Values{"Action": {"DescribeStacks"}, "Version": {"2010-05-15"}, "StackName": {stackName}}, &there); err != nil {
+		return fmt.Errorf("reading the stack's parameters: %w", err)
+	}
+	form := url.Values{"Action": {"UpdateStack"}, "Version": {"2010-05-15"}, "StackName": {stackName}, "UsePreviousTemplate": {"true"},
+		"Capabilities.member.1": {"CAPABILITY_IAM"}, "Capabilities.member.2": {"CAPABILITY_AUTO_EXPAND"}}
+	for i, name := range there.Names {
+		member := fmt.Sprintf("Parameters.member.%d.", i+1)
+		form.Set(member+"ParameterKey", name)
+		if value, given := parameters[name]; given {
+			form.Set(member+"ParameterValue", value)
+		} else {
+			form.Set(member+"UsePreviousValue", "true")
+		}
+	}
+	var none struct{}
+	err := c.wire().query(ctx, "cloudformation", form, &none)
+	if refusal, ok := errors.AsType[*wireError](err); ok && strings.Contains(refusal.Message, "No updates are to be performed") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("changing the stack's parameters: %w", err)
+	}
+	if err := c.wire().settled(ctx, stackName); err != nil {
+		return err
+	}
+	return c.describe(ctx)
+}
+
+// settled waits until a stack is created or updated.
+func (w wire) settled(ctx context.Context, stack string) error {
+	for {
+		var is struct {
+			Status string `xml:"DescribeStacksResult>Stacks>member>StackStatus"`
+			Reason string `xml:"DescribeStacksResult>Stacks>member>StackStatusReason"`
+		}
+		if err := w.query(ctx, "cloudformation", url.Values{"Action": {"DescribeStacks"}, "Version": {"2010-05-15"}, "StackName": {stack}}, &is); err != nil {
+			return fmt.Errorf("waiting for stack %s: %w", stack, err)
+		}
+		switch {
+		case is.Status == "CREATE_COMPLETE" || is.Status == "UPDATE_COMPLETE":
+			return nil
+		case !strings.HasSuffix(is.Status, "_IN_PROGRESS"):
+			return fmt.Errorf("stack %s is %s: %s", stack, is.Status, is.Reason)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for stack %s: %w", stack, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // fingerprint changes when anything does that the stack is made from.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 )
 
 // memberRole is the role that DeployMember makes, and its path.
@@ -37,25 +36,8 @@ func (c *Cloud) DeployMember(ctx context.Context, account, organizationID string
 	if err := ministack.query(ctx, "cloudformation", form, &none); err != nil {
 		return fmt.Errorf("deploying member.yaml to %s: %w", account, err)
 	}
-	for {
-		var stack struct {
-			Status string `xml:"DescribeStacksResult>Stacks>member>StackStatus"`
-			Reason string `xml:"DescribeStacksResult>Stacks>member>StackStatusReason"`
-		}
-		if err := ministack.query(ctx, "cloudformation", url.Values{"Action": {"DescribeStacks"}, "Version": {"2010-05-15"}, "StackName": {name}}, &stack); err != nil {
-			return fmt.Errorf("waiting for member.yaml in %s: %w", account, err)
-		}
-		if stack.Status == "CREATE_COMPLETE" {
-			break
-		}
-		if stack.Status != "CREATE_IN_PROGRESS" {
-			return fmt.Errorf("member.yaml in %s is %s: %s", account, stack.Status, stack.Reason)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
+	if err := ministack.settled(ctx, name); err != nil {
+		return fmt.Errorf("deploying member.yaml to %s: %w", account, err)
 	}
 	var role struct {
 		Path  string `xml:"GetRoleResult>Role>Path"`

@@ -37,9 +37,10 @@ var shared struct {
 }
 
 // e2eParameters leave out the wait for other Regions to accept a new key, and
-// let tests begin more rotations than a day has; members have a role, owners get mail.
+// let tests begin more rotations than a day has; members have a role, findings go
+// to Security Hub, owners get mail.
 var e2eParameters = map[string]string{
-	"PropagationSeconds": "0", "MaxRotationsPerRun": "40", "MemberRole": memberRole, "ExternalId": demoExternalID, "SenderAddress": "iamkeys@example.com", "OwnerMailDomains": "example.com",
+	"PropagationSeconds": "0", "MaxRotationsPerRun": "40", "MemberRole": memberRole, "ExternalId": demoExternalID, "SecurityHub": "on", "SenderAddress": "iamkeys@example.com", "OwnerMailDomains": "example.com",
 }
 
 func TestMain(m *testing.M) {

@@ -38,17 +38,40 @@ type organizationReport struct {
 		Severities          struct{ Critical, High int }
 		Coverage            struct{ Complete bool }
 		Accounts            struct{ Total, Examined, Skipped, NotExamined int }
-		SecurityHub         *struct {
+	}
+	Accounts []organizationAccount
+}
+
+type organizationAccount struct {
+	Account, Name string
+	Examined      bool
+	Reason        *string
+	New           int
+}
+
+// A memberReport is what the audit of one account stored.
+type memberReport struct {
+	Summary struct {
+		Notes       []string
+		SecurityHub *struct {
 			Enabled       bool
 			Sent, Refused int
 		}
 	}
-	Accounts []struct {
-		Account, Name string
-		Examined      bool
-		Reason        *string
-		New           int
+	Findings []struct{ Rule, UserName string }
+}
+
+// member reads the report of an account in a run.
+func (c *Cloud) member(t *testing.T, account string, run organizationReport) (r memberReport) {
+	t.Helper()
+	key := "reports/" + account + "/" + strings.ReplaceAll(run.Summary.Day, "-", "/") + "/" + run.Summary.RunID + ".json"
+	if err := json.Unmarshal(c.object(t, key), &r); err != nil {
+		t.Fatalf("%s: %v", key, err)
 	}
+	if r.Summary.SecurityHub == nil {
+		t.Fatalf("%s says nothing of Security Hub", key)
+	}
+	return r
 }
 
 // TestOrganization runs the real workflow over a dozen accounts: its Distributed Map
@@ -60,12 +83,13 @@ func TestOrganization(t *testing.T) {
 		t.Fatal(err)
 	}
 	on, hubOff := true, false
+	const hubOffIn = "210000000002"
 	for _, account := range []string{accountID, demoRootKey} {
 		if _, err := c.SeedAccount(ctx, Account{ID: account, SecurityHub: &on}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.SeedAccount(ctx, Account{ID: "210000000002", SecurityHub: &hubOff}); err != nil {
+	if _, err := c.SeedAccount(ctx, Account{ID: hubOffIn, SecurityHub: &hubOff}); err != nil {
 		t.Fatal(err)
 	}
 	run := func(input string) (organizationReport, []Message) {
@@ -94,8 +118,8 @@ func TestOrganization(t *testing.T) {
 				t.Errorf("%s is empty", out.Report.Prefix+ending)
 			}
 		}
-		// The security team's digest is a message of its own.
-		return r, slices.DeleteFunc(c.Published(), func(m Message) bool { return m.Attributes["kind"] == "digest" })
+		// The security team's digest has tests of its own.
+		return r, slices.DeleteFunc(c.Published(), func(m Message) bool { return m.Attributes["kind"] != "organization" })
 	}
 	reasons := func(r organizationReport) map[string]string {
 		found := map[string]string{}
@@ -120,6 +144,30 @@ func TestOrganization(t *testing.T) {
 	if len(mails) != 1 || !strings.Contains(mails[0].Subject, "1 of 12 accounts NOT EXAMINED") || !strings.Contains(mails[0].Text("email"), demoNoRole) || !strings.Contains(mails[0].Text("email"), demoRootKey) {
 		t.Fatalf("%d mails: %+v", len(mails), mails)
 	}
+	// What a member's audit found stands in its Security Hub.
+	there := hub{wire{c.moto.String(), demoRootKey}, demoRootKey}
+	sent := c.member(t, demoRootKey, first)
+	in := there.read(t, map[string]any{"RecordState": equals("ACTIVE")})
+	if s := sent.Summary.SecurityHub; !s.Enabled || s.Refused != 0 || s.Sent != len(sent.Findings) || s.Sent < 3 || len(in) != s.Sent {
+		t.Errorf("Security Hub has %d findings, the report %d: %+v", len(in), len(sent.Findings), s)
+	}
+	for _, f := range in {
+		if f["AwsAccountId"] != demoRootKey || !strings.HasPrefix(f["Id"].(string), f["GeneratorId"].(string)+"/") || f["Compliance"].(map[string]any)["Status"] != "FAILED" {
+			t.Errorf("Security Hub has %v", f)
+		}
+	}
+	if len(there.read(t, map[string]any{"GeneratorId": equals("iamkeys/root-key"), "SeverityLabel": equals("CRITICAL")})) != 1 {
+		t.Errorf("Security Hub does not have the root user's key: %v", in)
+	}
+	// A hub that is off is said in the account's report, and fails nothing.
+	off := c.member(t, hubOffIn, first)
+	if s := off.Summary.SecurityHub; s.Enabled || s.Sent != 0 || !slices.ContainsFunc(off.Summary.Notes, func(n string) bool { return strings.Contains(n, "Security Hub is not enabled in account "+hubOffIn) }) {
+		t.Errorf("the hub is off: %+v, notes %q", s, off.Summary.Notes)
+	}
+	if !slices.ContainsFunc(first.Accounts, func(a organizationAccount) bool { return a.Account == hubOffIn && a.Examined }) {
+		t.Errorf("account %s was not examined: %+v", hubOffIn, first.Accounts)
+	}
+
 	// The same again, with the role in the account that had none: only what that has is new.
 	var id struct{ Organization struct{ ID string } }
 	if err := (wire{c.moto.String(), demoManagement}).target(ctx, "organizations", "AWSOrganizationsV20161128.DescribeOrganization", map[string]any{}, &id); err != nil {
@@ -144,6 +192,22 @@ func TestOrganization(t *testing.T) {
 		next, mails := run(`{"time": "2026-11-24T06:00:00Z"}`)
 		if next.Summary.New+next.Summary.Resolved != 0 || len(mails) != 0 || next.Summary.Open != again.Summary.New+again.Summary.Open {
 			t.Errorf("the next day: %+v, %d mails", next.Summary, len(mails))
+		}
+	}
+	// What is mended is archived in Security Hub, and the rest stays.
+	if _, err := c.SeedAccount(ctx, Account{ID: demoRootKey, Users: []User{{UserName: "ci-8"}}}); err != nil {
+		t.Fatal(err)
+	}
+	mended, mails := run(`{"time": "2026-11-25T06:00:00Z"}`)
+	now := c.member(t, demoRootKey, mended)
+	gone := len(sent.Findings) - len(now.Findings)
+	archived := there.read(t, map[string]any{"RecordState": equals("ARCHIVED")})
+	if gone < 1 || mended.Summary.Resolved != gone || len(mails) != 1 || len(archived) != gone || len(there.read(t, map[string]any{"RecordState": equals("ACTIVE")})) != len(now.Findings) {
+		t.Errorf("%d findings are gone, %d resolved, %d mails; Security Hub has archived %v", gone, mended.Summary.Resolved, len(mails), archived)
+	}
+	for _, f := range archived {
+		if f["Compliance"].(map[string]any)["Status"] != "PASSED" {
+			t.Errorf("archived: %v", f)
 		}
 	}
 	// The other ends: a list that somebody changed, a run that never was.

@@ -93,7 +93,7 @@ func escape(s string) string {
 				b.WriteString("&lt;")
 			case r == '>':
 				b.WriteString("&gt;")
-			case r == '@' && !word(i-1): // a mention, and not a mail address
+			case r == '@' && (!word(i-1) || unicode.IsDigit(runes[i-1]) && runes[i-1] > '9'): // a mention, and not a mail address
 				b.WriteString("@\u200b")
 			case r == '_' && word(i-1) && word(i+1): // within a word it means nothing
 				b.WriteRune(r)

@@ -76,10 +76,8 @@ func TestMember(t *testing.T) {
 	o.Member(accountID(1)).ExternalID = "our word"
 	run := mustList(t, o, started(o))
 	for _, account := range []string{accountID(1), o.Hub.ID} {
-		var calls []string
-		out := mustExamine(t, o, memberInput(run, account), func(p *iamkeystest.HubProcess, op *audit.Audit) {
-			p.Before = func(_ int, action string) { calls = append(calls, action) }
-		})
+		var process *iamkeystest.HubProcess
+		out := mustExamine(t, o, memberInput(run, account), func(p *iamkeystest.HubProcess, _ *audit.Audit) { process = p })
 		report := stored[audit.Report](t, o, prefixOf(run, account)+".json")
 		if report.Summary.Account != account || report.Summary.RunID != run.RunID || len(report.Findings) != 3 || report.Findings[0].Account != account || !strings.Contains(report.Findings[0].UserARN, account) {
 			t.Errorf("the report is of account %s, run %s, with findings %+v", report.Summary.Account, report.Summary.RunID, report.Findings)
@@ -88,8 +86,8 @@ func TestMember(t *testing.T) {
 			t.Errorf("answered %+v", out)
 		}
 		assumed := 0
-		for _, c := range calls {
-			if c == "sts:AssumeRole" {
+		for _, called := range process.Calls {
+			if called == "sts:AssumeRole" {
 				assumed++
 			}
 		}

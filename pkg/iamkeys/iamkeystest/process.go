@@ -37,7 +37,8 @@ func (f Fault) String() string {
 // every operation.
 type Process struct {
 	*Account
-	// Fault decides over each call; nil means no faults. n counts from 1.
+	// Fault decides over each call; nil means no faults. n counts from 1. Like the
+	// functions below it is called by each goroutine that calls, side by side.
 	Fault func(n int, action string) Fault
 	// Before runs before each call, outside of it: what others do meanwhile.
 	Before func(n int, action string)

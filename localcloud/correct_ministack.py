@@ -1,6 +1,8 @@
 """Corrects ministack where it differs from AWS in a way that iamkeys would notice. Each function says how AWS differs."""
 
+import contextvars
 import functools
+import json
 from datetime import datetime, timezone
 
 
@@ -11,6 +13,7 @@ def everything():
     correct_assign()
     correct_distributed_map()
     correct_scheduler()
+    correct_destination()
 
 
 def correct_credentials():
@@ -190,3 +193,60 @@ def correct_scheduler():
 
     eventbridge._invoke_target = invoke_target
     scheduler._SCHEDULE_TICK_INTERVAL = 1
+
+
+def correct_destination():
+    """What a function answers that was invoked asynchronously goes to its destination on success, where that is a function; ministack knows destinations on failure alone.
+
+    EventBridge and its Scheduler invoke functions asynchronously; ministack then knows of neither destination, and of no retry.
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
+    from ministack.services import eventbridge, lambda_svc
+
+    ministack_asynchronous, ministack_execute = lambda_svc.invoke_async_with_retry, lambda_svc._execute_function
+    waits_for_destination = contextvars.ContextVar("waits_for_destination", default=False)  # of a thread of invoke_async_with_retry
+
+    @functools.wraps(ministack_asynchronous)
+    def invoke_async_with_retry(func, event):
+        before = waits_for_destination.set(True)
+        try:
+            ministack_asynchronous(func, event)
+        finally:
+            waits_for_destination.reset(before)
+
+    @functools.wraps(ministack_execute)
+    def execute_function(func, event):
+        before = waits_for_destination.get()
+        waits_for_destination.set(False)
+        result = ministack_execute(func, event)
+        waits_for_destination.set(before)
+        if before and not result.get("error"):
+            succeeded(func, event, result)
+        return result
+
+    def succeeded(func, event, result):
+        config = (func.get("event_invoke_configs") or {}).get("$LATEST") or func.get("event_invoke_config") or {}
+        target = ((config.get("DestinationConfig") or {}).get("OnSuccess") or {}).get("Destination", "")
+        if ":lambda:" not in target:
+            return
+        body = result.get("body")
+        record = {
+            "version": "1.0",
+            "timestamp": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "requestContext": {
+                "requestId": lambda_svc.new_uuid(), "functionArn": func["config"]["FunctionArn"] + ":$LATEST", "condition": "Success", "approximateInvokeCount": 1,
+            },
+            "requestPayload": event,
+            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST"},
+            "responsePayload": json.loads(body) if isinstance(body, (str, bytes)) else body,
+        }
+        dispatch_to_lambda(target, json.dumps(record))
+
+    def dispatch_to_lambda(arn, payload):
+        func, config, _ = lambda_svc._get_func_record_for_ref(arn)
+        if func and config:
+            lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(func, config), json.loads(payload))
+
+    lambda_svc.invoke_async_with_retry = invoke_async_with_retry
+    lambda_svc._execute_function = execute_function
+    eventbridge._dispatch_to_lambda = dispatch_to_lambda

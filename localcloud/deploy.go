@@ -67,15 +67,13 @@ func (c *Cloud) Deploy(ctx context.Context, parameters map[string]string) error 
 // reconfigure changes parameters of the deployed stack, whose template stays as
 // it is: a second of CloudFormation, where SAM would pack and upload for ten.
 func (c *Cloud) reconfigure(ctx context.Context, parameters map[string]string) error {
-	var there struct {
-		Names []string `xml:"DescribeStacksResult>Stacks>member>Parameters>member>ParameterKey"`
-	}
-	if err := c.wire().query(ctx, "cloudformation", url.Values{"Action": {"DescribeStacks"}, "Version": {"2010-05-15"}, "StackName": {stackName}}, &there); err != nil {
-		return fmt.Errorf("reading the stack's parameters: %w", err)
+	there, err := c.parameters(ctx)
+	if err != nil {
+		return err
 	}
 	form := url.Values{"Action": {"UpdateStack"}, "Version": {"2010-05-15"}, "StackName": {stackName}, "UsePreviousTemplate": {"true"},
 		"Capabilities.member.1": {"CAPABILITY_IAM"}, "Capabilities.member.2": {"CAPABILITY_AUTO_EXPAND"}}
-	for i, name := range there.Names {
+	for i, name := range slices.Sorted(maps.Keys(there)) {
 		member := fmt.Sprintf("Parameters.member.%d.", i+1)
 		form.Set(member+"ParameterKey", name)
 		if value, given := parameters[name]; given {
@@ -85,7 +83,7 @@ func (c *Cloud) reconfigure(ctx context.Context, parameters map[string]string) e
 		}
 	}
 	var none struct{}
-	err := c.wire().query(ctx, "cloudformation", form, &none)
+	err = c.wire().query(ctx, "cloudformation", form, &none)
 	if refusal, ok := errors.AsType[*wireError](err); ok && strings.Contains(refusal.Message, "No updates are to be performed") {
 		return nil
 	}
@@ -96,6 +94,21 @@ func (c *Cloud) reconfigure(ctx context.Context, parameters map[string]string) e
 		return err
 	}
 	return c.describe(ctx)
+}
+
+// parameters are the values that the deployed stack's parameters have.
+func (c *Cloud) parameters(ctx context.Context) (map[string]string, error) {
+	var there struct {
+		Parameters []struct{ ParameterKey, ParameterValue string } `xml:"DescribeStacksResult>Stacks>member>Parameters>member"`
+	}
+	if err := c.wire().query(ctx, "cloudformation", url.Values{"Action": {"DescribeStacks"}, "Version": {"2010-05-15"}, "StackName": {stackName}}, &there); err != nil {
+		return nil, fmt.Errorf("reading the stack's parameters: %w", err)
+	}
+	values := map[string]string{}
+	for _, p := range there.Parameters {
+		values[p.ParameterKey] = p.ParameterValue
+	}
+	return values, nil
 }
 
 // settled waits until a stack is created or updated.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +35,7 @@ var shared struct {
 	once   sync.Once
 	deploy sync.Once
 	cloud  *Cloud
+	values map[string]string // of the stack's parameters, as they are for every test
 	err    error
 }
 
@@ -81,15 +84,38 @@ func sharedCloud(t *testing.T) *Cloud {
 	return shared.cloud
 }
 
-// deployedStack is the shared cloud with the stack deployed.
+// deployedStack is the shared cloud with the stack deployed, whose parameters are the
+// same for every test.
 func deployedStack(t *testing.T) *Cloud {
 	t.Helper()
 	c := sharedCloud(t)
-	shared.deploy.Do(func() { shared.err = c.Deploy(context.Background(), e2eParameters) })
+	shared.deploy.Do(func() {
+		if shared.err = c.Deploy(context.Background(), e2eParameters); shared.err == nil {
+			shared.values, shared.err = c.parameters(context.Background())
+		}
+	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
+	t.Cleanup(func() { // the test's own have run, and its context has ended
+		if left, err := c.parameters(context.Background()); err != nil || !maps.Equal(left, shared.values) {
+			t.Errorf("the stack's parameters are left as %v (%v), want %v", left, err, shared.values)
+		}
+	})
 	return c
+}
+
+// configure gives the stack other parameters until the test ends.
+func (c *Cloud) configure(t *testing.T, parameters map[string]string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := c.Deploy(context.Background(), shared.values); err != nil {
+			t.Errorf("putting the stack's parameters back: %v", err)
+		}
+	})
+	if err := c.Deploy(t.Context(), parameters); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // invoke invokes a function with an event written as JSON.
@@ -103,6 +129,18 @@ func (c *Cloud) invoke(t *testing.T, logicalID, event string, args ...any) Resul
 		t.Fatal(err)
 	}
 	return r
+}
+
+// begin invokes a function with an event and does not wait for its answer.
+func (c *Cloud) begin(t *testing.T, logicalID, event string) {
+	t.Helper()
+	name, err := c.Resource(logicalID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.wire().send(t.Context(), "lambda", http.MethodPost, "/2015-03-31/functions/"+name+"/invocations", http.Header{"X-Amz-Invocation-Type": {"Event"}}, []byte(event)); err != nil {
+		t.Fatalf("starting %s: %v", logicalID, err)
+	}
 }
 
 // must decodes the answer of a function that may not fail.

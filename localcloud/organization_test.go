@@ -92,6 +92,18 @@ func TestOrganization(t *testing.T) {
 	if _, err := c.SeedAccount(ctx, Account{ID: hubOffIn, SecurityHub: &hubOff}); err != nil {
 		t.Fatal(err)
 	}
+	// One user there has an owner who gets mail.
+	const owned = "210000000010"
+	if _, err := c.SeedAccount(ctx, Account{ID: owned, Users: []User{{UserName: "owned", Tags: map[string]string{"owner": "media@example.com"}, AccessKeys: []AccessKey{{CreateDate: ago(300 * day), LastUsedDate: ago(200 * day)}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.SeedAccount(ctx, Account{Senders: []string{"example.com"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Mails(ctx, "", true); err != nil {
+		t.Fatal(err)
+	}
+	var digests []Message // of the last run
 	run := func(input string) (organizationReport, []Message) {
 		t.Helper()
 		c.Forget()
@@ -118,7 +130,7 @@ func TestOrganization(t *testing.T) {
 				t.Errorf("%s is empty", out.Report.Prefix+ending)
 			}
 		}
-		// The security team's digest has tests of its own.
+		digests = slices.DeleteFunc(c.Published(), func(m Message) bool { return m.Attributes["kind"] != "digest" })
 		return r, slices.DeleteFunc(c.Published(), func(m Message) bool { return m.Attributes["kind"] != "organization" })
 	}
 	reasons := func(r organizationReport) map[string]string {
@@ -143,6 +155,21 @@ func TestOrganization(t *testing.T) {
 	}
 	if len(mails) != 1 || !strings.Contains(mails[0].Subject, "1 of 12 accounts NOT EXAMINED") || !strings.Contains(mails[0].Text("email"), demoNoRole) || !strings.Contains(mails[0].Text("email"), demoRootKey) {
 		t.Fatalf("%d mails: %+v", len(mails), mails)
+	}
+	// The workflow's last state tells the owner, of every account, and the security team of users without one.
+	owner := func() (found []Mail) {
+		t.Helper()
+		all, err := c.Mails(ctx, "", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(all, func(m Mail) bool { return !slices.Equal(m.To, []string{"media@example.com"}) })
+	}
+	if got := owner(); len(got) != 1 || !strings.Contains(got[0].Text, "owned") || !strings.Contains(got[0].Text, owned+" (media)") {
+		t.Errorf("the owner got %+v", got)
+	}
+	if len(digests) != 1 || !strings.Contains(digests[0].Text("email"), "ci-8") || !strings.Contains(digests[0].Text("email"), demoRootKey) {
+		t.Errorf("the security team's digests: %+v", digests)
 	}
 	// What a member's audit found stands in its Security Hub.
 	there := hub{wire{c.moto.String(), demoRootKey}, demoRootKey}
@@ -190,6 +217,9 @@ func TestOrganization(t *testing.T) {
 	// Nothing has changed: nothing is sent. A repeat of that changes nothing either.
 	for range 2 {
 		next, mails := run(`{"time": "2026-11-24T06:00:00Z"}`)
+		if got := owner(); len(got) != 0 || len(digests) != 0 {
+			t.Errorf("the next day the owner got %+v, the security team %+v", got, digests)
+		}
 		if next.Summary.New+next.Summary.Resolved != 0 || len(mails) != 0 || next.Summary.Open != again.Summary.New+again.Summary.Open {
 			t.Errorf("the next day: %+v, %d mails", next.Summary, len(mails))
 		}

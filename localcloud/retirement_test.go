@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -26,24 +25,10 @@ const answersPath = "/answers/"
 func answeringStack(t *testing.T) *Cloud {
 	t.Helper()
 	c := deployedStack(t)
-	parameters, before := maps.Clone(e2eParameters), maps.Clone(e2eParameters)
-	for name, values := range map[string][2]string{
-		"RetirementMode": {"apply", "plan"}, "RetireSoakDays": {"2", "90"}, "ActDays": {"SUN-SAT", "MON-THU"}, "ExposureMode": {"deactivate", "tell"}, "UserPath": {answersPath, "/"},
-		"SenderAddress": {demoSender, ""}, "OwnerMailDomains": {"example.com", ""},
-	} {
-		parameters[name], before[name] = values[0], values[1]
-	}
+	c.configure(t, map[string]string{"RetirementMode": "apply", "RetireSoakDays": "2", "ActDays": "SUN-SAT", "ExposureMode": "deactivate", "UserPath": answersPath})
 	if _, err := c.SeedAccount(t.Context(), Account{Senders: []string{"example.com"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Deploy(t.Context(), parameters); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // without the test's context, which has ended
-		if err := c.Deploy(context.Background(), before); err != nil {
-			t.Errorf("putting the parameters back: %v", err)
-		}
-	})
 	if _, err := c.Mails(t.Context(), "", true); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -426,16 +425,7 @@ func TestRotateDue(t *testing.T) {
 		}
 	})
 	t.Run("apply", func(t *testing.T) {
-		apply := maps.Clone(e2eParameters)
-		apply["RotationMode"] = "apply"
-		if err := c.Deploy(ctx, apply); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := c.Deploy(context.WithoutCancel(ctx), e2eParameters); err != nil {
-				t.Errorf("putting RotationMode back: %v", err)
-			}
-		}()
+		c.configure(t, map[string]string{"RotationMode": "apply"})
 		c.Forget()
 		ready := make(chan error, 1)
 		c.OnPublish(func(m Message) {

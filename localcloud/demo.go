@@ -27,7 +27,7 @@ var chapters = []chapter{
 	{"A rotation, from plan to deletion; its days pass in a moment here", (*Cloud).showRotation},
 	{"A rotation of the key in use: it waits, asks for help and gives up", (*Cloud).showRotationRefused},
 	{"Somebody switches off the key that was never used, and the audit runs again", (*Cloud).showProgress},
-	{"Two unused keys are retired: one is used after the last warning, one is brought back", (*Cloud).showRetirement},
+	{"Unused keys: whom retirement would warn; one is used after the last warning, one is brought back", (*Cloud).showRetirement},
 	{"AWS finds a key in public", (*Cloud).showExposure},
 	{"One audit over a dozen accounts: one without the role, one suspended, one whose root user has a key", (*Cloud).showOrganization},
 }

@@ -75,6 +75,9 @@ func (c *Cloud) showRetirement(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(w, "   %-16s %s, last used 130 days ago\n   %-16s %s, last used 260 days ago\n", demoQuarterlyUser, demoQuarterlyKey, demoForgottenUser, demoForgottenKey)
+	if err := c.showPlannedRetirements(ctx, w); err != nil {
+		return err
+	}
 
 	// The one is used after the last warning.
 	ended := func(r retired) {
@@ -130,6 +133,25 @@ func (c *Cloud) showRetirement(ctx context.Context, w io.Writer) error {
 		}
 	}
 	return c.showOwnerMails(ctx, w)
+}
+
+// showPlannedRetirements runs what the schedule starts each week: by default it only tells
+// whom retirement would warn.
+func (c *Cloud) showPlannedRetirements(ctx context.Context, w io.Writer) error {
+	c.Forget()
+	e, err := c.Execute(ctx, "RetireUnusedStateMachine", "", []byte(`{}`))
+	if err != nil {
+		return err
+	}
+	planned := c.Published()
+	if e.Status != "SUCCEEDED" || len(planned) != 1 || planned[0].Attributes["stage"] != "planned" {
+		return fmt.Errorf("the weekly look at unused keys is %s (%s), with %s; want one that says what is planned", e.Status, e.Error, count(len(planned), "notice"))
+	}
+	fmt.Fprintln(w, "   RetirementMode is plan: the schedule's workflow warns nobody, and says whom it would")
+	showNotice(w, planned[0])
+	showMail(w, planned[0], "")
+	fmt.Fprintln(w, "   somebody retires both by hand, with insist: true")
+	return nil
 }
 
 // showOwnerMails prints who got which mail by SES since the last look.

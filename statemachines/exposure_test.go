@@ -15,7 +15,7 @@ import (
 // exposed stands in for the functions of an exposure, where the point is the
 // workflow's own way.
 type exposed struct {
-	keys    []string            // one a key: its ID, " off" when a person's standing word switches it off, " told" when it was told before
+	keys    []string            // one a key: its ID, " off" when a person's standing word switches it off, " told" when it was told before, " unread" or " gone"
 	answers map[string][]string // function (deactivate and lastused with the key's ID) → errors in order; "" is none
 	active  []string            // keys that are Active again 10 s after they were switched off
 	changes map[int][]string    // what exposed answers from that call on, counted from 1
@@ -57,10 +57,14 @@ func (s *exposed) invoke(_ context.Context, function string, payload any) (any, 
 			if strings.Contains(k, "Inactive") {
 				status = "Inactive"
 			}
-			keys = append(keys, map[string]any{
+			key := map[string]any{
 				"entity": words[0], "accessKeyId": words[0], "userName": "ci-deploy", "owner": nil, "status": status, "lastUsedDate": nil, "power": "admin", "known": true,
 				"first": !strings.Contains(k, "told"), "deactivate": strings.Contains(k, " off"),
-			})
+			}
+			if gone := strings.Contains(k, "gone"); gone || strings.Contains(k, "unread") {
+				key["status"], key["known"] = nil, map[bool]any{true: false}[gone]
+			}
+			keys = append(keys, key)
 		}
 		return map[string]any{"eventArn": "arn:event", "eventTypeCode": "AWS_RISK_CREDENTIALS_EXPOSED", "statusCode": "open", "account": "123456789012", "keys": keys}, nil
 	case "deactivate":
@@ -142,6 +146,22 @@ func TestExposure(t *testing.T) {
 			script: exposed{keys: []string{"A off"}, active: []string{"A"}, answers: map[string][]string{"deactivate A": append([]string{"Lambda.Unknown"}, repeat(4, "Throttled")...)}},
 			told:   "exposed A=Active,error:Throttled,left:A", passed: 67 * time.Second,
 		},
+		"throttled for an hour, but for the last minute": {
+			script: exposed{keys: []string{"A off"}, answers: throttled(4 + 59)},
+			told:   "exposed A=Active,throttled:A | off A=Inactive", passed: 52*time.Second + time.Hour + 10*time.Second,
+		},
+		"it cannot be looked at for a while": {
+			script: exposed{keys: []string{"A off"}, answers: throttled(4), changes: map[int][]string{2: {"A unread"}, 4: {"A off"}}},
+			told:   "exposed A=Active,throttled:A | off A=Inactive", passed: 52*time.Second + 3*time.Minute + 10*time.Second,
+		},
+		"it is gone meanwhile": {
+			script: exposed{keys: []string{"A off"}, answers: throttled(4), changes: map[int][]string{2: {"A gone"}}},
+			told:   "exposed A=Active,throttled:A | off A=<nil>", passed: 52*time.Second + time.Minute,
+		},
+		"one that was left on is not said to be off": {
+			script: exposed{keys: []string{"A off", "B off"}, active: []string{"B"}, answers: map[string][]string{"deactivate A": repeat(6, "Throttled"), "deactivate B": {"AccessDenied"}}},
+			told:   "exposed A=Active,throttled:A B=Active,error:AccessDenied,left:B | failed A=Inactive B=Active,left:B", passed: 52*time.Second + 10*time.Second + 3*time.Minute + 10*time.Second,
+		},
 		"a person switches it off meanwhile": {
 			script: exposed{keys: []string{"A off"}, answers: throttled(100), changes: map[int][]string{3: {"A Inactive"}}},
 			told:   "exposed A=Active,throttled:A | off A=Inactive", passed: 52*time.Second + 2*time.Minute,
@@ -155,9 +175,9 @@ func TestExposure(t *testing.T) {
 			told:   "exposed A=Active,throttled:A | failed A=Active,left:A", passed: 52*time.Second + 2*time.Minute + 10*time.Second,
 		},
 		"of two keys one is throttled": {
-			script: exposed{keys: []string{"A off", "B off"}, answers: throttled(4), changes: map[int][]string{2: {"A off", "B off"}}},
+			script: exposed{keys: []string{"A off", "B off"}, answers: throttled(4), changes: map[int][]string{2: {"A off", "B Inactive"}}},
 			called: "exposed deactivate-A deactivate-A deactivate-A deactivate-A deactivate-B lastused-B notify-exposed exposed deactivate-A lastused-A notify-off",
-			told:   "exposed A=Active,throttled:A B=Inactive | off A=Inactive B=Active", passed: 52*time.Second + 10*time.Second + time.Minute + 10*time.Second,
+			told:   "exposed A=Active,throttled:A B=Inactive | off A=Inactive B=Inactive", passed: 52*time.Second + 10*time.Second + time.Minute + 10*time.Second,
 		},
 		"exposed does not answer for a while": {
 			script: exposed{keys: []string{"A off"}, answers: map[string][]string{"deactivate A": repeat(4, "Throttled"), "exposed": {"", "Internal", "Internal"}}},
@@ -198,5 +218,29 @@ func TestExposure(t *testing.T) {
 				t.Errorf("%d events", e.History.Events)
 			}
 		})
+	}
+}
+
+// When nobody answers whose keys they are, the event is told with the account that it is
+// about: in an organization's view the affected one.
+func TestExposureWithoutAnAnswer(t *testing.T) {
+	for detail, want := range map[string]string{`{"eventArn": "arn:event"}`: "123456789012", `{"eventArn": "arn:event", "affectedAccount": "210987654321"}`: "210987654321"} {
+		var in any
+		if err := json.Unmarshal([]byte(`{"source": "aws.health", "account": "123456789012", "detail": `+detail+`}`), &in); err != nil {
+			t.Fatal(err)
+		}
+		var told map[string]any
+		e := &asl.Execution{Name: "event-1", Wait: func(context.Context, time.Duration) error { return nil }}
+		e.Task = asl.Lambda(func(_ context.Context, function string, payload any) (any, error) {
+			if function != "notify" {
+				return nil, &asl.Error{Name: "Lambda.Unknown", Cause: "it died"}
+			}
+			told = payload.(map[string]any)["exposure"].(map[string]any)
+			return map[string]any{"messageId": "1"}, nil
+		})
+		_, err := load(t, "exposure", "").Run(t.Context(), e, in)
+		if failed, ok := errors.AsType[*asl.Error](err); !ok || failed.Name != "Lambda.Unknown" || told["account"] != want || told["eventArn"] != "arn:event" {
+			t.Errorf("%s: told %v, and ended with %v; want the account %s", detail, told, err, want)
+		}
 	}
 }

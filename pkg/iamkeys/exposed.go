@@ -230,7 +230,7 @@ func (o Exposed) lookUser(ctx context.Context, userName string, unknown looked) 
 	u.UserName = &userName
 	keys, err := o.IAM.ListAccessKeys(ctx, userName)
 	switch code := CodeOf(err); {
-	case code == NoSuchEntity, code == AccessDenied:
+	case code == NoSuchEntity:
 		u.Known = new(bool)
 		return []looked{u}
 	case err != nil:

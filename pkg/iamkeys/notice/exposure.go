@@ -120,23 +120,28 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 	}
 	off := paste("aws", "iam", "update-access-key", "--user-name", user, "--access-key-id", id, "--status", "Inactive")
 	whose := paste("aws", "iam", "get-access-key-last-used", "--access-key-id", id)
+	all := paste("aws", "iam", "list-access-keys", "--user-name", nameOr(user))
+	each := paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", nonempty(id, "KEY"), "--status", "Inactive")
 	active := k.Status != nil && *k.Status == iamkeys.Active
 	switch {
 	case strings.HasPrefix(id, "ASIA"):
 		return paragraphs(
 			say("%s is a temporary key, of a role or a user's session. It cannot be switched off by itself: in the IAM console, revoke the active sessions of its role, or deny its user. This names its account:", id),
 			paste("aws", "sts", "get-access-key-info", "--access-key-id", id))
-	case entity == "root", strings.HasSuffix(entity, ":root"), user == "root", strings.HasPrefix(user, "<root"):
+	case entity == "root", strings.HasSuffix(entity, ":root"), strings.HasPrefix(entity, "<root"), user == "root", strings.HasPrefix(user, "<root"):
 		return paragraphs(say("%s is the root user's. What to do, at once: sign in as the root user of account %s, and make its access key inactive under Security credentials. Nobody else can.", entity, account))
 	case account != ours && id != "":
 		return paragraphs(
 			say("%s belongs to account %s, in which this stack changes nothing. What to do there, at once: find its user, and switch the key off.", name, account),
-			whose,
-			paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", id, "--status", "Inactive"))
+			whose, each)
 	case account != ours:
-		return paragraphs(say("%s of account %s is named, in which this stack changes nothing. What to do there, at once: switch its access keys off.", nameOf(entity), account))
+		return paragraphs(say("%s of account %s is named, in which this stack changes nothing. What to do there, at once: switch its access keys off.", nameOf(entity), account), all, each)
 	case id == "" && user != "" && k.Known != nil && *k.Known:
 		return paragraphs(say("User %s has no Active access key. Nothing is left to switch off; look in CloudTrail for what was done with those that it had.", user))
+	case id == "" && user != "" && k.Known == nil:
+		return paragraphs(say("The access keys of user %s could not be read. What to do, at once: list them, and switch off each that is Active.", user), all, each)
+	case id == "" && user != "":
+		return paragraphs(say("User %s is not known to this account: it was deleted, or never was this account's. What to do: look in CloudTrail for what was done with its keys, and make sure that it is gone:", user), all)
 	case id == "":
 		return paragraphs(say("%s is named, which is no access key or user that the account is known to have. What to do: look into the event in the AWS Health Dashboard.", nameOf(entity)))
 	case k.Known != nil && !*k.Known:
@@ -151,11 +156,13 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 		return paragraphs(say("%s could not be switched off yet, since AWS throttled every attempt; it is tried on for an hour, and you will be told. To be faster:", name), off)
 	case active && k.Deactivate && value(k.Error) == "" && k.Left != nil:
 		return paragraphs(say("%s was switched off, and is Active again%s. Somebody has switched it on; it is not switched off again. What to do, at once:", name, how), off)
+	case active && !k.Deactivate && k.Left != nil:
+		return paragraphs(say("%s is left on%s. Its user is protected by now, somebody has switched it on again, or it could not be switched off when you were told of it. What to do, at once, if it is not meant to be on:", name, how), off)
 	case k.Deactivate || k.Left != nil:
 		return paragraphs(say("%s was to be switched off, and is not known to be off (%s)%s. What to do, at once:", name, nonempty(value(k.Error), "no reason given"), how), off)
 	case k.Known == nil || user == "":
 		return paragraphs(say("%s could not be looked up. What to do, at once: find its user, and switch the key off.", id),
-			whose, paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", id, "--status", "Inactive"))
+			whose, each)
 	case k.Status == nil:
 		return paragraphs(say("%s is not known to be off%s. What to do, at once:", name, how), off)
 	}

@@ -2,6 +2,7 @@ package functions
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -102,6 +103,8 @@ func jsonType(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
 		return "time"
+	case t == reflect.TypeFor[json.RawMessage](): // AWS's own, of which some fields are read
+		return "object"
 	case t.Kind() == reflect.Pointer:
 		return jsonType(t.Elem()) + " or null"
 	case t.Kind() == reflect.Slice:

@@ -67,12 +67,12 @@ func TestNewStage(t *testing.T) {
 func TestNoticesPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Notices\n\nWhat people are told of keys on their way, made from the table in `pkg/iamkeys/notice/stages.go`. Each goes to the notification topic; to the\nuser's owner, where owner mail is on; and into the chat, where that is on. Attributes for subscription filters: `kind`, `stage`, and where they are\n" +
-		"known `userName`, `owner`, `account` and `severity`. docs/retirement.md shows mails in full.\n\n| kind | stage | sent when | the subject says | about |\n|---|---|---|---|---|\n")
+		"known `userName`, `owner`, `account` and `severity`. [retirement](retirement.md) and [exposure](exposure.md) show mails in full.\n\n| kind | stage | sent when | the subject says | about |\n|---|---|---|---|---|\n")
 	for _, r := range stages {
 		headline := strings.NewReplacer("%s", "...", "/", ", or ").Replace(r.headline)
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | `%s` |\n", r.of.kind, r.stage, r.when, headline, r.of.field)
 	}
-	b.WriteString("\nBeside these: `audit` (an account's report), `organization` (all accounts'), `digest` (what no owner hears of).\n\n## How ways end early\n\nWhat the notice says instead when a step answered so; the first that fits.\n\n| kind | stage | next step | error | the subject says |\n|---|---|---|---|---|\n")
+	b.WriteString("\nBeside these: `audit` (an account's report), `organization` (all accounts'), `digest` (what no owner hears of; each owner's own digest is a mail alone).\n\n## How ways end early\n\nWhat the notice says instead when a step answered so; the first that fits.\n\n| kind | stage | next step | error | the subject says |\n|---|---|---|---|---|\n")
 	for _, a := range answers {
 		codes := make([]string, len(a.codes))
 		for i, c := range a.codes {

@@ -96,6 +96,8 @@ func (s situation) exposed() (all []paragraph) {
 // told says of one key how it stands and what to do. A key of another account than ours
 // is acted on there.
 func (k ExposedKey) told(account, ours string) []paragraph {
+	other := account != ours // one that the event does not name, too
+	account = nonempty(Printable(account), "UNKNOWN")
 	id, user, entity := value(k.AccessKeyID), value(k.UserName), k.Entity
 	name := id
 	if user != "" {
@@ -118,7 +120,7 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 	if how != "" {
 		how = ": " + how
 	}
-	off := paste("aws", "iam", "update-access-key", "--user-name", user, "--access-key-id", id, "--status", "Inactive")
+	off := paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", id, "--status", "Inactive")
 	whose := paste("aws", "iam", "get-access-key-last-used", "--access-key-id", id)
 	all := paste("aws", "iam", "list-access-keys", "--user-name", nameOr(user))
 	each := paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", nonempty(id, "KEY"), "--status", "Inactive")
@@ -130,11 +132,11 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 			paste("aws", "sts", "get-access-key-info", "--access-key-id", id))
 	case entity == "root", strings.HasSuffix(entity, ":root"), strings.HasPrefix(entity, "<root"), user == "root", strings.HasPrefix(user, "<root"):
 		return paragraphs(say("%s is the root user's. What to do, at once: sign in as the root user of account %s, and make its access key inactive under Security credentials. Nobody else can.", entity, account))
-	case account != ours && id != "":
+	case other && id != "":
 		return paragraphs(
 			say("%s belongs to account %s, in which this stack changes nothing. What to do there, at once: find its user, and switch the key off.", name, account),
 			whose, each)
-	case account != ours:
+	case other:
 		return paragraphs(say("%s of account %s is named, in which this stack changes nothing. What to do there, at once: switch its access keys off.", nameOf(entity), account), all, each)
 	case id == "" && user != "" && k.Known != nil && *k.Known:
 		return paragraphs(say("User %s has no Active access key. Nothing is left to switch off; look in CloudTrail for what was done with those that it had.", user))

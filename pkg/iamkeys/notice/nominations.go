@@ -36,7 +36,11 @@ func ofUnused(u audit.UnusedOutput) matter {
 		}
 	}
 	for _, s := range u.Skipped {
-		line := Printable(s.UserName) + ", " + Printable(s.AccessKeyID) + ": " + Printable(string(s.Reason))
+		line := Printable(s.UserName)
+		if s.AccessKeyID != "" { // its keys could be read
+			line += ", " + Printable(s.AccessKeyID)
+		}
+		line += ": " + Printable(string(s.Reason))
 		if s.Date != nil {
 			line += " (" + Date(*s.Date) + ")"
 		}

@@ -50,9 +50,10 @@ func (s situation) switchBy(polls int) string {
 	return "at once"
 }
 
-func (s situation) oldKey() string { return value(s.Rotation.AccessKeyID) }
-func (s situation) newKey() string { return value(s.Rotation.NewAccessKeyID) }
-func (s situation) secret() string { return value(s.Rotation.SecretID) }
+// What a rotation that ended early has not learnt has a word that stands for it.
+func (s situation) oldKey() string { return nonempty(value(s.Rotation.AccessKeyID), "OLD_KEY_ID") }
+func (s situation) newKey() string { return nonempty(value(s.Rotation.NewAccessKeyID), "NEW_KEY_ID") }
+func (s situation) secret() string { return nonempty(value(s.Rotation.SecretID), "SECRET_ID") }
 
 // smtp reports whether a mail host may hold the key's SMTP password, which is derived from its secret.
 // https://docs.aws.amazon.com/ses/latest/dg/smtp-credentials.html
@@ -65,6 +66,9 @@ func (s situation) toStop() paragraph {
 
 // again says how to start another rotation of the key.
 func (s situation) again() string {
+	if value(s.Rotation.AccessKeyID) == "" {
+		return "start the rotation again as an execution named by the old key's ID, a hyphen and anything behind it: it goes on from what it finds."
+	}
 	return "start the rotation again as execution " + s.oldKey() + "-2, or with anything else behind the hyphen: it goes on from what it finds."
 }
 

@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/iamkeys/audit"
 )
 
 // Every row says what a notice needs, once; every answer belongs to a row. The page of all
@@ -39,6 +43,130 @@ func TestStages(t *testing.T) {
 		if !seen[of.field+" "+string(failed)] {
 			t.Errorf("%s cannot be told to have failed", of.field)
 		}
+	}
+}
+
+// No text has a hole where something is not known: every row, and every answer, says what
+// it says of the least that notify takes.
+func TestNothingIsMissing(t *testing.T) {
+	hole := regexp.MustCompile(`  |^ | $| [,;:)]| \.(\s|$)|\( |\(\)|(^|\s)-\d|--\d|%!|\bnil\b|''|""`)
+	check := func(t *testing.T, in Input) {
+		t.Helper()
+		about, r, err := in.about()
+		if err != nil {
+			t.Errorf("refused: %v", err)
+			return
+		}
+		s := situation{Input: in, matter: about, row: r, account: "123456789012", zone: time.UTC}
+		said := r.text(s)
+		texts := []string{s.saying(), write(s).Subject}
+		for _, p := range slices.Concat(said.said, said.todo) {
+			texts = append(texts, p.words)
+			if p.command != nil {
+				texts = append(texts, strings.Join(p.command, " "))
+				if slices.Contains(p.command, "") {
+					t.Errorf("the command has an empty argument: %q", p.command)
+				}
+			}
+		}
+		if s.facts != nil {
+			for _, f := range s.facts(r) {
+				texts = append(texts, strings.Join(strings.Fields(f.value), " "))
+			}
+		}
+		if s.list != nil {
+			for _, line := range s.list() {
+				texts = append(texts, strings.Join(strings.Fields(line), " "))
+			}
+		}
+		for _, text := range texts {
+			if at := hole.FindStringIndex(text); at != nil {
+				t.Errorf("%q has a hole: %q", text[max(0, at[0]-30):min(len(text), at[1]+30)], text)
+			}
+		}
+	}
+	input := func(of way, stage Stage, start iamkeys.Start, e *StepError) (all []Input) {
+		in := Input{Stage: stage, Error: e}
+		switch of {
+		case rotation:
+			in.Rotation = &Rotation{Rotation: iamkeys.Rotation{UserName: "alice"}}
+			if start != unplanned {
+				in.Rotation.Start = &start
+			}
+			if stage != failed {
+				in.Rotation.AccessKeyID, in.Rotation.SecretID = new("AKIAIOSFODNN7EXAMPLE"), new("iamkeys/alice")
+			}
+		case retirement:
+			in.Retirement = &Retirement{Retirement: iamkeys.Retirement{UserName: "alice", AccessKeyID: "AKIAIOSFODNN7EXAMPLE"}}
+			switch start {
+			case ours, notOurs:
+				in.Retirement.Ours = new(start == ours)
+			case notBegun, anyStep:
+				in.Retirement.SoakDays = 90
+			}
+		case due:
+			in.Due = &audit.DueOutput{Rotations: []audit.DueRotation{{UserName: "alice", AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretID: "iamkeys/alice"}}}
+		case unused:
+			in.Unused = &audit.UnusedOutput{Retirements: []audit.UnusedKey{{UserName: "alice", AccessKeyID: "AKIAIOSFODNN7EXAMPLE"}}, Skipped: []audit.SkippedKey{{UserName: "bob", Reason: audit.SkipUnexamined}}, SkippedCounts: map[audit.SkipReason]int{audit.SkipUnexamined: 1}}
+		case exposure:
+			user, id, yes, no := "alice", "AKIAIOSFODNN7EXAMPLE", true, false
+			active, inactive := iamkeys.Active, iamkeys.Inactive
+			keys := [][]ExposedKey{nil, {{}}}
+			for _, entity := range []string{"", id, user, "ASIAIOSFODNN7EXAMPLE", "root"} {
+				for _, known := range []*bool{nil, &yes, &no} {
+					for _, status := range []*iamkeys.Status{nil, &active, &inactive} {
+						for n := range 16 {
+							k := ExposedKey{ExposedKey: iamkeys.ExposedKey{Entity: entity, Known: known, Status: status, Deactivate: n&1 != 0, Power: iamkeys.UnknownPower}}
+							if n&2 != 0 {
+								k.UserName = &user
+							}
+							if n&4 != 0 {
+								k.AccessKeyID = &id
+							}
+							if n&8 != 0 {
+								k.Left = &id
+							}
+							keys = append(keys, []ExposedKey{k})
+						}
+					}
+				}
+			}
+			for _, k := range keys {
+				for _, account := range []string{"", "123456789012", "210987654321"} {
+					one := in
+					one.Exposure = &Exposure{Exposure: iamkeys.Exposure{Account: account, StatusCode: string(start)}, Keys: k}
+					all = append(all, one)
+				}
+			}
+			return all
+		}
+		return []Input{in}
+	}
+	for _, r := range stages {
+		errs := []*StepError{nil}
+		if !r.of.list {
+			errs = append(errs, &StepError{Name: "States.Timeout"}, &StepError{Name: string(iamkeys.Throttled)})
+		}
+		t.Run(r.of.field+" "+string(r.stage), func(t *testing.T) {
+			for _, e := range errs {
+				for _, in := range input(r.of, r.stage, unplanned, e) {
+					check(t, in)
+				}
+			}
+		})
+	}
+	for _, a := range answers {
+		codes := a.codes
+		if codes == nil {
+			codes = []iamkeys.Code{iamkeys.Throttled}
+		}
+		t.Run(a.of.field+" "+string(a.stage)+" "+string(a.start), func(t *testing.T) {
+			for _, code := range codes {
+				for _, in := range input(a.of, a.stage, a.start, &StepError{Name: string(code)}) {
+					check(t, in)
+				}
+			}
+		})
 	}
 }
 

@@ -78,6 +78,9 @@ func (c *tally) add(w *world) {
 			c.of[e.failure.Name]++
 		case e.stopped:
 			c.of["stopped"]++
+		case e.machine == retirement():
+			c.of[e.outcome()]++
+		case e.machine != rotation():
 		default:
 			c.of["success"]++
 		}
@@ -96,24 +99,13 @@ func (c *tally) String() string {
 func randomRun(rt *rapid.T) *world {
 	w := newWorld(rt)
 	w.pick = func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(rt, what) }
-	chance := func(n int, what string) bool { return w.pick(n, what) == n-1 }
-	one := func(what string, of ...time.Duration) time.Duration { return of[w.pick(len(of), what)] }
-
-	// AWS's delays.
-	w.ListLag, w.WriteLag = one("list lag", 0, 4*time.Second, 10*time.Second), one("write lag", 0, 3*time.Second)
-	w.SecretLag, w.Propagation = one("secret lag", 0, 2*time.Second, 10*time.Second), one("propagation", 0, 8*time.Second, 12*time.Second)
-	w.LastUsedLag, w.ExecutionsLag = one("last-use lag", 0, hour, 4*hour, 6*hour), one("executions lag", 0, 5*time.Second, 9*time.Second)
-	w.DeniesUnknown, w.clocks = chance(3, "denies what does not exist"), chance(3, "clocks differ")
-	if chance(3, "reads are late by chance") {
-		reads := rand.New(rand.NewPCG(uint64(w.pick(1<<16, "lateness of reads")), 0)) // it decides inside of a call, where a run must not end
-		w.Late = func(most time.Duration) time.Duration { return most * time.Duration(reads.IntN(3)) / 2 }
-	}
+	w.lags()
 
 	// The rotation's lengths: those of the stack, or shorter ones.
 	input := map[string]any{"userName": user}
 	quiet, wait, soak := 216*hour, 45*day, 30*day
-	if !chance(32, "stack's lengths") {
-		quiet, wait, soak = one("quiet window", 24*hour, 24*hour, 48*hour, 168*hour), one("wait", 2*day, 4*day, 8*day), one("soak", day, 3*day)
+	if !w.chance(32, "stack's lengths") {
+		quiet, wait, soak = w.one("quiet window", 24*hour, 24*hour, 48*hour, 168*hour), w.one("wait", 2*day, 4*day, 8*day), w.one("soak", day, 3*day)
 		wait = max(wait, quiet.Truncate(day)+day) // or nothing is ever switched off
 		input["quietHours"], input["maxWaitDays"], input["soakDays"] = int(quiet.Hours()), int(wait.Hours())/24, int(soak.Hours())/24
 		input["pollHours"] = []int{6, 12, 24, 24, 48}[w.pick(5, "poll")]
@@ -122,11 +114,11 @@ func randomRun(rt *rapid.T) *world {
 	// The user, its keys and its secret.
 	w.Advance(time.Hour)
 	w.AddUser(user, iamkeys.Tag{Key: "owner", Value: "team-ci"})
-	if chance(6, "secret by tag") {
+	if w.chance(6, "secret by tag") {
 		w.secretID = "iamkeys/ci-deploy/elsewhere"
 		w.SetTags(user, iamkeys.Tag{Key: iamkeys.TagSecret, Value: w.secretID})
 	}
-	old := w.AddKey(user, one("age", 90*day, 90*day, quiet/2))
+	old := w.AddKey(user, w.one("age", 90*day, 90*day, quiet/2))
 	switch w.pick(6, "secret before") {
 	case 4: // none
 	case 5:
@@ -144,7 +136,7 @@ func randomRun(rt *rapid.T) *world {
 	}
 	for range []int{1, 1, 2, 2, 3, 0}[w.pick(6, "consumers")] {
 		c := &consumer{holds: old, service: []string{"s3", "sqs", "sts"}[w.pick(3, "service")], reading: reading(w.pick(int(readings), "reading"))}
-		c.every = one("uses every", time.Hour, 5*time.Hour, quiet/4, quiet/2, quiet-20*time.Minute, quiet+12*time.Hour)
+		c.every = w.one("uses every", time.Hour, 5*time.Hour, quiet/4, quiet/2, quiet-20*time.Minute, quiet+12*time.Hour)
 		c.period = (wait + soak) / 8 * time.Duration(w.pick(8, "reads after"))
 		ago := c.every / 8 * time.Duration(w.pick(8, "used ago"))
 		w.employ(c, ago)
@@ -153,77 +145,8 @@ func randomRun(rt *rapid.T) *world {
 	w.history = append(w.history, w.look())
 	w.holding[w.held()] = true
 
-	// What goes wrong.
-	if odds := []int{0, 0, 60, 60, 10}[w.pick(5, "faults")]; odds > 0 {
-		w.fault = func(*hand, int, string) iamkeystest.Fault {
-			if chance(odds, "fault") {
-				return iamkeystest.Faults[w.pick(len(iamkeystest.Faults), "which")]
-			}
-			return iamkeystest.None
-		}
-	}
-	if chance(6, "outage") {
-		w.outage(one("outage from", 0, time.Minute, wait/2, wait, wait+soak/2), one("outage for", time.Minute, hour, day, wait+soak))
-	}
-	if chance(10, "throttled") {
-		w.in(one("throttled from", 0, hour, wait/2, wait, wait+soak/2), func() {
-			w.ThrottledUntil = w.Now().Add(one("throttled for", time.Minute, hour, 12*hour))
-			w.disturbed = true
-		})
-	}
-	if chance(10, "topic down") {
-		from := w.Now().Add(one("topic down from", 0, wait/2, wait, wait+soak-day))
-		others := w.fault
-		w.fault = func(h *hand, n int, action string) iamkeystest.Fault {
-			if since := w.Now().Sub(from); action == "sns:Publish" && since >= 0 && since < day {
-				return iamkeystest.Refused
-			}
-			return others(h, n, action)
-		}
-	}
-	if odds := []int{0, 0, 15, 15, 4}[w.pick(5, "troubles")]; odds > 0 {
-		w.trouble = func(*execution, string) trouble {
-			if chance(odds, "trouble") {
-				return trouble(1 + w.pick(int(troubles)-1, "kind"))
-			}
-			return smooth
-		}
-	}
-	if chance(12, "connections get lost") {
-		function, kind, others := []string{"plan", "create", "deactivate", "delete", "notify"}[w.pick(5, "to")], trouble(1+w.pick(int(troubles)-1, "kind")), w.trouble
-		begins, length := w.Now().Add(one("from", 0, wait/2, wait)), one("for", time.Minute, hour, day, wait+soak)
-		w.trouble = func(e *execution, called string) trouble {
-			if since := w.Now().Sub(begins); called == function && since >= 0 && since < length {
-				return kind
-			}
-			return others(e, called)
-		}
-	}
-
-	// What people do: at any time, while a step is at work, or in the soak.
-	for range []int{0, 0, 0, 1, 1, 2, 3}[w.pick(7, "acts")] {
-		act := acts[w.pick(len(acts), "act")]
-		others := w.meanwhile
-		switch w.pick(3, "when") {
-		case 0:
-			w.in((wait+soak)/64*time.Duration(w.pick(64, "after")), func() { act.do(w) })
-		case 1:
-			step := 1 + w.pick(12, "at step")
-			w.meanwhile = func(e *execution, function string, payload map[string]any) {
-				others(e, function, payload)
-				if step--; step == 0 {
-					w.in(time.Duration(w.pick(30, "seconds into it"))*time.Second, func() { act.do(w) })
-				}
-			}
-		case 2:
-			w.meanwhile = func(e *execution, function string, payload map[string]any) {
-				others(e, function, payload)
-				if payload["stage"] == "off" {
-					w.in(soak/16*time.Duration(1+w.pick(16, "into the soak")), func() { act.do(w) })
-				}
-			}
-		}
-	}
+	w.goesWrong(wait, soak, "plan", "create", "deactivate", "delete", "notify")
+	w.interfere(wait, soak, acts)
 
 	// The rotation, and what people start when it has failed.
 	restarts := w.pick(3, "restarts")
@@ -240,10 +163,10 @@ func randomRun(rt *rapid.T) *world {
 		case 2:
 			delete(next, "accessKeyId")
 		}
-		w.start(one("again after", 5*time.Minute, hour, day, 3*day), fmt.Sprint(old, "-again-", len(w.started)), rotation(), next, again)
+		w.start(w.one("again after", 5*time.Minute, hour, day, 3*day), fmt.Sprint(old, "-again-", len(w.started)), rotation(), next, again)
 	}
 	w.start(0, old, rotation(), input, again)
-	if chance(8, "a second execution") {
+	if w.chance(8, "a second execution") {
 		w.start((wait+soak)/16*time.Duration(w.pick(16, "after")), old+"-second", rotation(), map[string]any{"userName": user, "accessKeyId": old}, nil)
 	}
 	w.run(0)
@@ -259,6 +182,103 @@ func randomRun(rt *rapid.T) *world {
 	w.run(quiet + 13*hour)
 	w.conclude()
 	return w
+}
+
+// chance is one in n.
+func (w *world) chance(n int, what string) bool { return w.pick(n, what) == n-1 }
+
+// one picks one of these.
+func (w *world) one(what string, of ...time.Duration) time.Duration {
+	return of[w.pick(len(of), what)]
+}
+
+// lags sets AWS's delays.
+func (w *world) lags() {
+	w.ListLag, w.WriteLag = w.one("list lag", 0, 4*time.Second, 10*time.Second), w.one("write lag", 0, 3*time.Second)
+	w.SecretLag, w.Propagation = w.one("secret lag", 0, 2*time.Second, 10*time.Second), w.one("propagation", 0, 8*time.Second, 12*time.Second)
+	w.LastUsedLag, w.ExecutionsLag = w.one("last-use lag", 0, hour, 4*hour, 6*hour), w.one("executions lag", 0, 5*time.Second, 9*time.Second)
+	w.DeniesUnknown, w.clocks = w.chance(3, "denies what does not exist"), w.chance(3, "clocks differ")
+	if w.chance(3, "reads are late by chance") {
+		reads := rand.New(rand.NewPCG(uint64(w.pick(1<<16, "lateness of reads")), 0)) // it decides inside of a call, where a run must not end
+		w.Late = func(most time.Duration) time.Duration { return most * time.Duration(reads.IntN(3)) / 2 }
+	}
+}
+
+// goesWrong lets calls and invocations fail in a run that waits and soaks for that
+// long; connections get lost to one of the functions.
+func (w *world) goesWrong(wait, soak time.Duration, functions ...string) {
+	if odds := []int{0, 0, 60, 60, 10}[w.pick(5, "faults")]; odds > 0 {
+		w.fault = func(*hand, int, string) iamkeystest.Fault {
+			if w.chance(odds, "fault") {
+				return iamkeystest.Faults[w.pick(len(iamkeystest.Faults), "which")]
+			}
+			return iamkeystest.None
+		}
+	}
+	if w.chance(6, "outage") {
+		w.outage(w.one("outage from", 0, time.Minute, wait/2, wait, wait+soak/2), w.one("outage for", time.Minute, hour, day, wait+soak))
+	}
+	if w.chance(10, "throttled") {
+		w.in(w.one("throttled from", 0, hour, wait/2, wait, wait+soak/2), func() {
+			w.ThrottledUntil = w.Now().Add(w.one("throttled for", time.Minute, hour, 12*hour))
+			w.disturbed = true
+		})
+	}
+	if w.chance(10, "topic down") {
+		from := w.Now().Add(w.one("topic down from", 0, wait/2, wait, wait+soak-day))
+		others := w.fault
+		w.fault = func(h *hand, n int, action string) iamkeystest.Fault {
+			if since := w.Now().Sub(from); action == "sns:Publish" && since >= 0 && since < day {
+				return iamkeystest.Refused
+			}
+			return others(h, n, action)
+		}
+	}
+	if odds := []int{0, 0, 15, 15, 4}[w.pick(5, "troubles")]; odds > 0 {
+		w.trouble = func(*execution, string) trouble {
+			if w.chance(odds, "trouble") {
+				return trouble(1 + w.pick(int(troubles)-1, "kind"))
+			}
+			return smooth
+		}
+	}
+	if w.chance(12, "connections get lost") {
+		function, kind, others := functions[w.pick(len(functions), "to")], trouble(1+w.pick(int(troubles)-1, "kind")), w.trouble
+		begins, length := w.Now().Add(w.one("from", 0, wait/2, wait)), w.one("for", time.Minute, hour, day, wait+soak)
+		w.trouble = func(e *execution, called string) trouble {
+			if since := w.Now().Sub(begins); called == function && since >= 0 && since < length {
+				return kind
+			}
+			return others(e, called)
+		}
+	}
+}
+
+// interfere lets people act: at any time, while a step is at work, or in the soak.
+func (w *world) interfere(wait, soak time.Duration, of []act) {
+	for range []int{0, 0, 0, 1, 1, 2, 3}[w.pick(7, "acts")] {
+		act := of[w.pick(len(of), "act")]
+		others := w.meanwhile
+		switch w.pick(3, "when") {
+		case 0:
+			w.in((wait+soak)/64*time.Duration(w.pick(64, "after")), func() { act.do(w) })
+		case 1:
+			step := 1 + w.pick(12, "at step")
+			w.meanwhile = func(e *execution, function string, payload map[string]any) {
+				others(e, function, payload)
+				if step--; step == 0 {
+					w.in(time.Duration(w.pick(30, "seconds into it"))*time.Second, func() { act.do(w) })
+				}
+			}
+		case 2:
+			w.meanwhile = func(e *execution, function string, payload map[string]any) {
+				others(e, function, payload)
+				if payload["stage"] == "off" || payload["stage"] == "retired" {
+					w.in(soak/16*time.Duration(1+w.pick(16, "into the soak")), func() { act.do(w) })
+				}
+			}
+		}
+	}
 }
 
 // outage makes one action fail for a while, however often it is tried.
@@ -296,11 +316,14 @@ func (w *world) heal(left []string) {
 	}
 }
 
-// acts are what people do.
-var acts = []struct {
+// An act is what people do.
+type act struct {
 	name string
 	do   func(w *world)
-}{
+}
+
+// acts are what people do to keys, users, secrets and executions.
+var acts = []act{
 	{"switch a key off", func(w *world) {
 		if k, ok := w.anyKey(iamkeys.Active); ok {
 			w.person(func() { w.SetStatus(w.holder(k), k, iamkeys.Inactive) }, k)

@@ -218,6 +218,7 @@ func (v *witness) settle() {
 
 // created holds a new key to promises 6 and 7.
 func (v *witness) created(h *hand, k iamkeys.AccessKey, before snapshot) {
+	v.goesFirst(h)
 	if h.function != "create" {
 		v.fail("%s made key %s", h.function, k.AccessKeyID)
 	}
@@ -272,6 +273,11 @@ func (v *witness) switchedOff(h *hand, k iamkeys.AccessKey) {
 	}
 	record := offRecord{now.Add(h.skew), h.began, time.Duration(hours)*time.Hour + iamkeys.LastUsedLag}
 	v.off[id], v.gone[id] = record, "iamkeys"
+	v.goesFirst(h)
+	if e.machine == retirement() {
+		v.retired(h, k, record)
+		return
+	}
 	if h.function != "deactivate" || id != e.old() {
 		v.fail("promise 2: %s switched off %s, which is not the key to be replaced", h.function, id)
 		return
@@ -331,11 +337,16 @@ func (v *witness) deleted(h *hand, k iamkeys.AccessKey) {
 			}
 			return
 		}
-		if id != e.old() {
-			v.fail("promise 3: %s was deleted, which is not the key to be replaced", id)
-		}
+		v.goesFirst(h)
 		if !v.ever(h.began.Add(-v.w.ListLag), func(s snapshot) bool { return s.status(id) == iamkeys.Inactive || s.status(id) == iamkeys.Expired }) {
 			v.fail("promise 3: %s was deleted while it was %s", id, k.Status)
+		}
+		if e.machine == retirement() {
+			v.removed(h, k)
+			return
+		}
+		if id != e.old() {
+			v.fail("promise 3: %s was deleted, which is not the key to be replaced", id)
 		}
 		if !v.replaced(h) {
 			v.fail("promise 9: %s was deleted, and %s, which replaces it, is %q and the secret holds %q", id, e.newKey, v.before().status(e.newKey), v.before().held)
@@ -360,7 +371,7 @@ func (v *witness) deleted(h *hand, k iamkeys.AccessKey) {
 
 var (
 	secretText = []byte("wJalr/SECRET")
-	keyLines   = regexp.MustCompile(`(?m)^(Old|New) key +(\w+)  (.+)$`)
+	keyLines   = regexp.MustCompile(`(?m)^(Old key|New key|Key) +(\w+)  (.+)$`)
 )
 
 // state holds what Step Functions keeps of a state to its bounds, and to promise 5.
@@ -381,6 +392,9 @@ func (v *witness) told(h *hand, m iamkeys.Message) {
 		v.fail("promise 5: the notice %s holds a secret access key", stage)
 	}
 	h.execution.notices = append(h.execution.notices, m)
+	if h.execution.told[stage].IsZero() {
+		h.execution.told[stage] = v.w.Now()
+	}
 	if h.execution.input["userName"] != user {
 		return // the witness sees the keys of one user
 	}
@@ -393,7 +407,7 @@ func (v *witness) told(h *hand, m iamkeys.Message) {
 		status := now.status(id)
 		so := false
 		switch says {
-		case "Active", "Active again", "Active, not in use":
+		case "Active", "Active again", "Active, not in use", "Active, in use again":
 			so = status == iamkeys.Active
 		case "Active, delivered":
 			so = status == iamkeys.Active && now.held == id
@@ -407,13 +421,13 @@ func (v *witness) told(h *hand, m iamkeys.Message) {
 			so = status != iamkeys.Active
 		case "not Active or not delivered":
 			so = status != iamkeys.Active || now.held != id
-		case "unchanged", "left as it is", "Active when last seen":
+		case "unchanged", "as it was", "left as it is", "Active when last seen":
 			so = true
 		default:
 			so = strings.HasSuffix(says, "?") || strings.Contains(says, "as far as is known")
 		}
 		if !so {
-			v.fail("the notice %s says of the %s key %s: %q; it is %q and the secret holds %q:\n%s", stage, strings.ToLower(which), id, says, status, now.held, m.Text)
+			v.fail("the notice %s says of the %s %s: %q; it is %q and the secret holds %q:\n%s", stage, strings.ToLower(which), id, says, status, now.held, m.Text)
 		}
 	}
 }
@@ -424,7 +438,13 @@ func (w *world) end(e *execution) {
 	if n := e.run.History.Events; n > maxEvents {
 		w.fail("the history has %d events", n)
 	}
-	if e.failure == nil && e.stopped || e.machine != rotation() || e.input["userName"] != user {
+	if e.failure == nil && e.stopped || e.input["userName"] != user {
+		return
+	}
+	if e.machine == retirement() {
+		w.endRetirement(e)
+	}
+	if e.machine != rotation() {
 		return
 	}
 	polls := 0
@@ -446,7 +466,6 @@ func (w *world) end(e *execution) {
 	}
 	now := w.look()
 	untouched := e.alone() && !w.touched["user"] && !w.touched["secret"] && !w.touched[e.old()] && !w.touched[e.newKey]
-	last := e.answers[len(e.answers)-1]
 	switch name {
 	case "":
 		out, _ := e.output.(map[string]any)
@@ -466,11 +485,17 @@ func (w *world) end(e *execution) {
 			w.fail("the execution ended as RolledBack, and the old key was not Active; it is %q", now.status(e.old()))
 		}
 	}
-	if last.function != "notify" || name == "" && last.stage != "done" || name != "" && last.stage != "failed" {
-		w.fail("the execution ended as %q without a notice; it went %v", name, e.run.History.States)
+	w.endTold(e, map[bool]string{true: "done", false: "failed"}[name == ""])
+}
+
+// endTold holds an end to the notice of that stage, which is its last step.
+func (w *world) endTold(e *execution, stage string) {
+	last := e.answers[len(e.answers)-1]
+	if last.function != "notify" || last.stage != stage {
+		w.fail("the execution ended without the notice %s; it went %v", stage, e.run.History.States)
 	}
-	if last.errorName == "" && !slices.ContainsFunc(e.notices, func(m iamkeys.Message) bool { return strings.Contains(string(m.JSON), `"stage":"`+last.stage+`"`) }) {
-		w.fail("the notice %s was not published, and notify says it was", last.stage)
+	if last.errorName == "" && e.told[stage].IsZero() {
+		w.fail("the notice %s was not published, and notify says it was", stage)
 	}
 }
 
@@ -599,7 +624,8 @@ func (w *world) conclude() {
 			}
 		}
 	}
-	person := len(w.touched) > 0
+	// A retirement takes the only key away, if nobody uses it.
+	person := len(w.touched) > 0 || slices.ContainsFunc(w.started, func(e *execution) bool { return e.machine == retirement() && !e.off.IsZero() })
 	works := slices.ContainsFunc(now.keys, func(k iamkeys.AccessKey) bool { return k.Status == iamkeys.Active })
 	if !works && !person {
 		w.fail("the user has no working key: %v", now.keys)

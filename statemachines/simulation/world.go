@@ -53,6 +53,9 @@ func workflow(name, logicalID string, deployed functionstest.Deployment) *asl.Ma
 // rotation is the workflow of that name, parsed once: running it does not change it.
 var rotation = sync.OnceValue(func() *asl.Machine { return workflow("rotation", "RotationStateMachine", stack().Deployment) })
 
+// retirement is the other way in which a user's keys are changed.
+var retirement = sync.OnceValue(func() *asl.Machine { return workflow("retirement", "RetirementStateMachine", stack().Deployment) })
+
 // A world is an account with all that goes on around it: functions and
 // executions, consumers and people, who act in the order of one virtual clock,
 // one at a time. A witness holds every change to the promises.
@@ -70,6 +73,8 @@ type world struct {
 	meanwhile func(e *execution, function string, payload map[string]any)
 
 	stack     *functionstest.Stack
+	keep      string    // why people want the key kept, "" for nothing
+	kept      time.Time // since when
 	secretID  string
 	consumers []*consumer
 	started   []*execution
@@ -259,7 +264,7 @@ func (w *world) function(a *actor, h *hand) functionstest.Function {
 		Port: func(string) any { return h.Process },
 		Now:  func() time.Time { return w.Now().Add(h.skew) },
 		Sleep: func(ctx context.Context, d time.Duration) error {
-			if err := ctx.Err(); err != nil {
+			if err := ctx.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) { // which is one of real time
 				return err
 			}
 			a.sleep(d)
@@ -273,6 +278,7 @@ func (w *world) function(a *actor, h *hand) functionstest.Function {
 // that Lambda and Step Functions have for it.
 func (w *world) lambda(a *actor, h *hand, event []byte) (answer any, failed *asl.Error) {
 	h.Process, h.began = w.Start(), w.Now()
+	h.Untimed = true
 	if w.clocks {
 		h.skew = time.Duration(w.pick(3, "clock")-1) * time.Minute
 	}
@@ -365,6 +371,9 @@ func (e *execution) invoke(a *actor, function string, payload any) (any, error) 
 	w.state(event)
 	in, _ := payload.(map[string]any)
 	w.meanwhile(e, function, in)
+	if function == "retire" {
+		e.asked, e.kept = w.Now(), w.keeps(e)
+	}
 	what := w.trouble(e, function)
 	w.disturbed = w.disturbed || what != smooth
 	run := func(a *actor, slow bool) (any, *asl.Error) {
@@ -424,6 +433,13 @@ type execution struct {
 	newKey  string           // the key that replaces the old one, once known
 	quiet   time.Time        // when Deactivate was answered well
 	notices []iamkeys.Message
+	told    map[string]time.Time // stage → when it was published first
+
+	// Of a retirement.
+	asked  time.Time // when it last asked Retire
+	kept   string    // why the key must be kept, for all that Retire could see then; "" for nothing
+	unsure bool      // an attempt to switch the key off ended in anything but Throttled: what is off then counts as its own
+	off    time.Time // when it had switched the key off
 }
 
 // An answer is what Step Functions heard of a function in a state.
@@ -439,7 +455,7 @@ func (w *world) start(d time.Duration, name string, m *asl.Machine, input map[st
 	if m == rotation() && !strings.HasPrefix(name, "AKIA") {
 		name = w.toRotate(input) + "-" + name
 	}
-	e := &execution{w: w, name: name, machine: m, input: input}
+	e := &execution{w: w, name: name, machine: m, input: input, told: map[string]time.Time{}}
 	w.started = append(w.started, e)
 	w.begin(d, func(a *actor) {
 		e.began = w.Now()
@@ -503,18 +519,35 @@ func (w *world) toRotate(input map[string]any) string {
 	return "AKIAIAMKEYSTEST99999"
 }
 
-// startExecution is what the scheduled rotation calls: the name of an execution
+// startExecution is what a schedule's workflow calls: the name of an execution
 // cannot be used again.
 func (w *world) startExecution(arguments map[string]any) (any, error) {
 	name := arguments["Name"].(string)
 	if slices.ContainsFunc(w.started, func(e *execution) bool { return e.name == name }) {
 		return nil, &asl.Error{Name: "StepFunctions.ExecutionAlreadyExistsException", Cause: "Execution Already Exists: '" + name + "'"}
 	}
-	if arguments["StateMachineArn"] != w.stack.Substitutions("RotateDueStateMachine")["RotationStateMachineArn"] {
+	var m *asl.Machine
+	switch arguments["StateMachineArn"] {
+	case w.stack.Substitutions("RotateDueStateMachine")["RotationStateMachineArn"]:
+		m = rotation()
+	case w.stack.Substitutions("RetireUnusedStateMachine")["RetirementStateMachineArn"]:
+		m = retirement()
+	default:
 		return nil, fmt.Errorf("started %v", arguments)
 	}
-	w.start(0, name, rotation(), arguments["Input"].(map[string]any), nil)
+	w.start(0, name, m, arguments["Input"].(map[string]any), nil)
 	return map[string]any{"ExecutionArn": name}, nil
+}
+
+// workflow is the way that the execution goes, "" for one that is neither.
+func (e *execution) workflow() iamkeys.Workflow {
+	switch e.machine {
+	case rotation():
+		return iamkeys.RotationWorkflow
+	case retirement():
+		return iamkeys.RetirementWorkflow
+	}
+	return ""
 }
 
 // status is what DescribeExecution says.
@@ -532,14 +565,14 @@ func (e *execution) status() iamkeys.ExecutionStatus {
 
 // tell lets Step Functions know of the execution's status, if functions ask about its workflow.
 func (e *execution) tell() {
-	if e.machine != rotation() {
+	if e.workflow() == "" {
 		return
 	}
 	input, err := json.Marshal(e.input)
 	if err != nil {
 		panic(err)
 	}
-	e.w.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: e.name, Status: e.status(), Started: e.began, Input: input})
+	e.w.SetExecution(iamkeys.Execution{Workflow: e.workflow(), Name: e.name, Status: e.status(), Started: e.began, Input: input})
 }
 
 // stop is StopExecution: it ends at its next step.
@@ -596,6 +629,7 @@ func (e *execution) heard(function string, in map[string]any, out any, failed *a
 	switch {
 	case failed != nil:
 		a.errorName = failed.Name
+		e.unsure = e.unsure || function == "deactivate" && failed.Name != "Throttled"
 	case function == "plan":
 		text, _ := json.Marshal(out)
 		if err := json.Unmarshal(text, &e.plan); err != nil {
@@ -608,6 +642,9 @@ func (e *execution) heard(function string, in map[string]any, out any, failed *a
 		e.newKey, _ = object["accessKeyId"].(string)
 	case function == "deactivate":
 		e.quiet = e.w.Now()
+		if e.off.IsZero() && (e.unsure || object["changed"] == true) { // also where a person was quicker, and the list did not show it yet
+			e.off = e.quiet
+		}
 	case function == "delete" && in["check"] == true:
 		a.stage = "check"
 	}

@@ -2,6 +2,7 @@ package iamkeystest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -50,6 +51,9 @@ type Process struct {
 	After func(action string, err error)
 	// Clock is how far the process's clock is ahead of AWS's.
 	Clock time.Duration
+	// Untimed is set where time is the account's alone: a context's deadline, which is
+	// one of real time, then ends no call.
+	Untimed bool
 
 	Calls []string // the actions called, such as iam:ListAccessKeys
 
@@ -151,7 +155,7 @@ func (p *Process) call(ctx context.Context, action string, effect func() error) 
 	switch {
 	case fault == Dies:
 		p.die()
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !(self.Untimed && errors.Is(ctx.Err(), context.DeadlineExceeded)):
 		return unanswered(ctx.Err())
 	case fault == Refused:
 		return &iamkeys.Error{Code: iamkeys.AccessDenied, Message: action + " is not permitted.", Err: injected}

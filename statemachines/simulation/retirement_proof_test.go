@@ -67,7 +67,7 @@ var keepActs = slices.Concat(acts, []act{
 		if w.stack == mode {
 			return
 		}
-		w.stack = mode
+		w.stack, w.modeAt = mode, w.Now()
 		for _, e := range w.started { // Retire may be at work in both modes
 			if strings.HasPrefix(e.kept, "RetirementMode") {
 				e.kept = ""
@@ -75,7 +75,8 @@ var keepActs = slices.Concat(acts, []act{
 		}
 	}},
 	{"use a key", func(w *world) {
-		if k, ok := w.anyKey(iamkeys.Active); ok && w.Use(k, "s3", "eu-west-1") {
+		k, ok := w.anyKey(iamkeys.Active)
+		if ok = ok && (w.made[k] == nil || w.holding[k]); ok && w.Use(k, "s3", "eu-west-1") { // else nobody has its secret
 			w.used[k] = append(w.used[k], use{w.Now(), "s3"})
 		}
 	}},
@@ -83,11 +84,11 @@ var keepActs = slices.Concat(acts, []act{
 
 // keepWith tags the user so that its keys are kept.
 func (w *world) keepWith(tags ...iamkeys.Tag) {
-	if w.keep != "" || w.touched["user"] {
+	if w.tagged != "" || w.touched["user"] {
 		return
 	}
 	w.SetTags(user, tags...)
-	w.keep, w.kept = "it is tagged "+tags[0].Key, w.Now()
+	w.tagged, w.taggedAt = tags[0].Key, w.Now()
 }
 
 // randomRetirement makes an account with a key that nobody uses, lets a retirement and
@@ -130,7 +131,7 @@ func randomRetirement(rt *rapid.T) *world {
 		input["insist"] = true
 	}
 	when := func(what string) time.Duration {
-		return w.one(what, 0, time.Second, hour+time.Second, 2*hour, 3*day, (wait+retireSoak)/32*time.Duration(w.pick(32, what+" in")))
+		return w.one(what, 0, hour, hour, hour+time.Second, 2*hour, 3*day, (wait+retireSoak)/32*time.Duration(w.pick(32, what+" in")))
 	}
 	w.start(hour, "retire-"+old, retirement(), input, nil)
 	for range []int{0, 0, 1, 1, 2, 3}[w.pick(6, "beside")] {

@@ -179,3 +179,26 @@ func TestRetirementActsOnActDays(t *testing.T) {
 		}
 	}
 }
+
+// A use just before a switch-off whose answer was lost is shown only after it, and
+// brings the key back to people all the same: nothing is deleted.
+func TestRetirementForgetsNoUse(t *testing.T) {
+	w := newWorld(t)
+	w.stack = retiringStacks()[0].Stack
+	w.LastUsedLag = iamkeys.LastUsedLag
+	w.AddUser(user)
+	key := w.AddKey(user, 400*day)
+	w.UsedAgo(key, 200*day, "s3", "eu-west-1")
+	w.Advance(time.Minute)
+	w.history = append(w.history, w.look())
+	w.on("deactivate", func() {
+		w.Use(key, "s3", "eu-west-1")
+		w.used[key] = append(w.used[key], use{w.Now(), "s3"})
+	})
+	w.fails("deactivate", "iam:UpdateAccessKey", 1, 1, iamkeystest.DiesAfter)
+	e := w.start(0, "retire-"+key, retirement(), map[string]any{"userName": user, "accessKeyId": key}, nil)
+	w.run(0)
+	if keys := w.Keys(user); e.failure != nil || e.outcome() != "rolledBack" || len(keys) != 1 || keys[0].Status != iamkeys.Inactive {
+		t.Errorf("ended as %q, %v, with %v", e.outcome(), e.failure, keys)
+	}
+}

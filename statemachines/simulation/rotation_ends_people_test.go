@@ -101,6 +101,14 @@ var peopleEndings = map[string]ending{
 		},
 		old: none, new: active, told: "ready off done",
 	},
+	"somebody deletes the old key as the last poll begins": { // the list shows it still
+		arrange: func(w *world, old string) {
+			w.stays(old)
+			w.on("deactivate", func() { w.person(func() { w.DeleteKey(user, old) }, old) })
+		},
+		input: map[string]any{"quietHours": 24, "maxWaitDays": 2, "pollHours": 48},
+		old:   none, new: active, told: "ready done",
+	},
 	"somebody deletes the new key in the wait": {
 		arrange: func(w *world, old string) {
 			w.stays(old)

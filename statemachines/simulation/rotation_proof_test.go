@@ -254,12 +254,13 @@ func (w *world) goesWrong(wait, soak time.Duration, functions ...string) {
 	}
 }
 
-// interfere lets people act: at any time, while a step is at work, or in the soak.
+// interfere lets people act: at any time, while a step is at work, in the soak, or just
+// before a key is switched off or deleted.
 func (w *world) interfere(wait, soak time.Duration, of []act) {
 	for range []int{0, 0, 0, 1, 1, 2, 3}[w.pick(7, "acts")] {
 		act := of[w.pick(len(of), "act")]
 		others := w.meanwhile
-		switch w.pick(3, "when") {
+		switch w.pick(4, "when") {
 		case 0:
 			w.in((wait+soak)/64*time.Duration(w.pick(64, "after")), func() { act.do(w) })
 		case 1:
@@ -275,6 +276,17 @@ func (w *world) interfere(wait, soak time.Duration, of []act) {
 				others(e, function, payload)
 				if payload["stage"] == "off" || payload["stage"] == "retired" {
 					w.in(soak/16*time.Duration(1+w.pick(16, "into the soak")), func() { act.do(w) })
+				}
+			}
+		case 3:
+			step := 1 + w.pick(4, "at step")
+			w.meanwhile = func(e *execution, function string, payload map[string]any) {
+				others(e, function, payload)
+				if function != "deactivate" && function != "delete" {
+					return
+				}
+				if step--; step == 0 {
+					act.do(w)
 				}
 			}
 		}
@@ -300,6 +312,9 @@ func (w *world) outage(from, length time.Duration) {
 // create has left is gone then, or named, unless a person has had a hand in it.
 func (w *world) heal(left []string) {
 	w.undisturbed()
+	if w.tagged != "" && !w.touched["user"] {
+		w.SetTags(user) // Plan refuses who is protected
+	}
 	var e *execution
 	w.in(10*time.Minute, func() {
 		e = w.start(0, "heal", rotation(), map[string]any{"userName": user, "quietHours": 24, "maxWaitDays": 2, "pollHours": 48, "soakDays": 1}, nil)

@@ -2,5 +2,5 @@
 
 package simulation
 
-// runs is how many random runs TestRotationKeepsItsPromises does.
+// runs is how many random runs each of the two proofs does.
 const runs = 10_000

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"slices"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
 )
@@ -10,15 +11,29 @@ import (
 // switches it off: the template's RetireAfterDays.
 const retireAfter = 100 * day
 
-// keeps says why a retirement must keep the key, "" for nothing, as Retire could see it by now.
-func (w *world) keeps(e *execution) string {
+// keeps says why a retirement must keep the key, for as long at least; "" for nothing.
+func (w *world) keeps(e *execution, long time.Duration) string {
+	since := w.Now().Add(-long)
+	mode := w.stack.Deployment.Parameter("RetirementMode")
 	switch {
-	case w.keep != "" && !w.Now().Before(w.kept.Add(w.ListLag)):
-		return w.keep
-	case e.input["insist"] != true && w.stack.Deployment.Parameter("RetirementMode") != "apply":
-		return "RetirementMode is " + w.stack.Deployment.Parameter("RetirementMode")
+	case w.tagged != "" && !w.taggedAt.After(since):
+		return "the user is tagged " + w.tagged
+	case mode != "apply" && e.input["insist"] != true && !w.modeAt.After(since):
+		return "RetirementMode is " + mode
 	}
 	return ""
+}
+
+// asks holds a change to what Retire said before it: it knows what was so when it was
+// asked, and is asked within the day.
+func (v *witness) asks(e *execution, id, what string) {
+	why := e.kept
+	if why == "" {
+		why = v.w.keeps(e, day)
+	}
+	if why != "" {
+		v.fail("promise 9: %s was %s, although %s", id, what, why)
+	}
 }
 
 // goesFirst holds a change of the user's keys to the rule of the one begun first:
@@ -58,9 +73,7 @@ func (v *witness) retired(h *hand, k iamkeys.AccessKey, record offRecord) {
 	if e.told["warning"].IsZero() || e.told["final"].IsZero() || now.Sub(e.told["final"]) < 3*day {
 		v.fail("promise 8: %s was retired, and people were told %v", id, e.told)
 	}
-	if e.kept != "" {
-		v.fail("promise 9: %s was retired, although %s", id, e.kept)
-	}
+	v.asks(e, id, "retired")
 	if !e.quiet.IsZero() && h.began.After(e.quiet) {
 		v.fail("promise 8: %s was retired a second time: somebody had reactivated it", id)
 	}
@@ -79,9 +92,7 @@ func (v *witness) removed(h *hand, k iamkeys.AccessKey) {
 	if e.told["retired"].IsZero() {
 		v.fail("promise 8: %s was deleted, and nobody was told that it is off", id)
 	}
-	if e.kept != "" {
-		v.fail("promise 9: %s was deleted, although %s", id, e.kept)
-	}
+	v.asks(e, id, "deleted")
 	if got := h.began.Sub(e.quiet); e.quiet.IsZero() || got < retireSoak {
 		v.fail("promise 8: %s was deleted %v after it was switched off", id, got)
 	}

@@ -73,8 +73,9 @@ type world struct {
 	meanwhile func(e *execution, function string, payload map[string]any)
 
 	stack     *functionstest.Stack
-	keep      string    // why people want the key kept, "" for nothing
-	kept      time.Time // since when
+	modeAt    time.Time // when RetirementMode was changed last
+	tagged    string    // the tag by which people keep the user's keys from retirement, "" for none
+	taggedAt  time.Time
 	secretID  string
 	consumers []*consumer
 	started   []*execution
@@ -372,7 +373,7 @@ func (e *execution) invoke(a *actor, function string, payload any) (any, error) 
 	in, _ := payload.(map[string]any)
 	w.meanwhile(e, function, in)
 	if function == "retire" {
-		e.asked, e.kept = w.Now(), w.keeps(e)
+		e.kept = w.keeps(e, w.ListLag)
 	}
 	what := w.trouble(e, function)
 	w.disturbed = w.disturbed || what != smooth
@@ -436,8 +437,7 @@ type execution struct {
 	told    map[string]time.Time // stage → when it was published first
 
 	// Of a retirement.
-	asked  time.Time // when it last asked Retire
-	kept   string    // why the key must be kept, for all that Retire could see then; "" for nothing
+	kept   string    // why the key must be kept, by what the latest Retire could see; "" for nothing
 	unsure bool      // an attempt to switch the key off ended in anything but Throttled: what is off then counts as its own
 	off    time.Time // when it had switched the key off
 }

@@ -82,6 +82,23 @@ func TestFrom(t *testing.T) {
 	}
 }
 
+// Real IAM denies what does not exist under the path of the function's policy: who reads
+// that looks there before the policy is widened.
+func TestFromSaysWhatDeniedAlsoMeans(t *testing.T) {
+	for _, c := range []struct {
+		action, resource string
+		want             bool
+	}{
+		{"iam:ListAccessKeys", "user alice", true}, {"iam:UpdateAccessKey", "access key AKIAIOSFODNN7EXAMPLE of user alice", true},
+		{"iam:GetAccountSummary", "the account", false}, {"secretsmanager:DescribeSecret", "secret iamkeys/x", false},
+	} {
+		message := awserr.From(answered(403, api("AccessDenied")), c.action, c.resource).(*iamkeys.Error).Message
+		if got := strings.Contains(message, "may not exist under UserPath"); got != c.want || !strings.Contains(message, c.action) {
+			t.Errorf("%s on %s: %q", c.action, c.resource, message)
+		}
+	}
+}
+
 // Only of a call that changes something is it worth saying that it may have.
 func TestFromSaysWhatMayHaveHappened(t *testing.T) {
 	for action, want := range map[string]bool{"iam:ListAccessKeys": false, "secretsmanager:DescribeSecret": false, "s3:GetObject": false, "iam:CreateAccessKey": true, "s3:PutObject": true, "sns:Publish": true} {

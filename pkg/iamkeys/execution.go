@@ -53,21 +53,30 @@ type ThisExecution struct {
 	Started time.Time `json:"started"`
 }
 
-// check refuses with InvalidInput an execution that is not named by the key, or by any
-// key when accessKeyID is empty.
-func (e *ThisExecution) check(prefix, accessKeyID string) error {
+// check refuses with InvalidInput an execution that does not say when it was started: it
+// would go before all others.
+func (e *ThisExecution) check() error {
+	if e == nil || !e.Started.IsZero() {
+		return nil
+	}
+	return Refuse(InvalidInput, "execution.started is missing: it must be when the execution was started, a time such as \"2026-11-23T06:00:00Z\".")
+}
+
+// checkName refuses with InvalidInput an execution that is not named by the key, or by
+// any key when accessKeyID is empty.
+func (e *ThisExecution) checkName(accessKeyID string) error {
 	if e == nil {
 		return nil
 	}
-	id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, prefix), "-")
-	if strings.HasPrefix(e.Name, prefix) && (id == accessKeyID || accessKeyID == "" && accessKeyIDs.MatchString(id)) {
+	id, _, _ := strings.Cut(e.Name, "-")
+	if accessKeyIDs.MatchString(id) && (id == accessKeyID || accessKeyID == "") {
 		return nil
 	}
 	want := "<key ID>"
 	if accessKeyID != "" {
 		want = accessKeyID
 	}
-	return Refuse(InvalidInput, "execution.name must be %s%s, or that and a hyphen with anything behind it; got %s. Start the execution again under such a name.", prefix, want, Quoted(e.Name))
+	return Refuse(InvalidInput, "execution.name must be %s, or that and a hyphen with anything behind it; got %s. Start the execution again under such a name.", want, Quoted(e.Name))
 }
 
 // after reports whether this execution has to give way to the other one: of two that

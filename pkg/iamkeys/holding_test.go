@@ -134,3 +134,29 @@ func TestCreateTaggedSecret(t *testing.T) {
 		t.Errorf("got %v, and the secret holds %q, want %s", err, a.Held(named), second.AccessKeyID)
 	}
 }
+
+// A secret that may not be looked at is AccessDenied, which names the action, for create
+// as for plan; one that does not answer is SecretUnavailable.
+func TestSecretDenied(t *testing.T) {
+	const look = "secretsmanager:DescribeSecret"
+	for fault, want := range map[iamkeystest.Fault]iamkeys.Code{iamkeystest.Refused: iamkeys.AccessDenied, iamkeystest.Throttled: iamkeys.Throttled, iamkeystest.Unanswered: iamkeys.SecretUnavailable} {
+		a := iamkeystest.NewAccount()
+		a.AddUser(user)
+		a.AddKey(user, 80*day)
+		p := a.Start()
+		p.Fault = func(_ int, action string) iamkeystest.Fault {
+			if action == look {
+				return fault
+			}
+			return iamkeystest.None
+		}
+		_, created := creator(p).Run(t.Context(), iamkeys.CreateInput{UserName: user})
+		_, planned := planner(p).Run(t.Context(), iamkeys.PlanInput{UserName: user})
+		for _, err := range []error{created, planned} {
+			wantCode(t, err, want)
+			if want == iamkeys.AccessDenied && !strings.Contains(err.Error(), look) {
+				t.Errorf("%v does not name the action", err)
+			}
+		}
+	}
+}

@@ -63,3 +63,12 @@ func (m Message) Fits() bool {
 	}
 	return size <= maxMessageBytes
 }
+
+// ShellWord writes an argument of a command to paste so that a shell takes it as it is,
+// whatever is in it.
+func ShellWord(s string) string {
+	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=,.@:/-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

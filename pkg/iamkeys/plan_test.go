@@ -269,6 +269,32 @@ func TestPlanHoldsTheNameToTheKey(t *testing.T) {
 	}
 }
 
+// An execution that does not say when it was started, or by what name, is refused before
+// anything is called: it would go before all others.
+func TestPlanExecutionUnsaid(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	id := a.AddKey(user, 80*day)
+	for _, c := range []struct {
+		execution iamkeys.ThisExecution
+		field     string
+	}{
+		{iamkeys.ThisExecution{Name: id}, "execution.started"}, {iamkeys.ThisExecution{}, "execution.started"}, {iamkeys.ThisExecution{Started: a.Now()}, "execution.name"},
+	} {
+		for _, named := range []string{"", id} {
+			if err := (iamkeys.PlanInput{UserName: user, AccessKeyID: named, Execution: &c.execution}).Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), c.field) {
+				t.Errorf("plan, %+v, key %q: got %v, want InvalidInput naming %s", c.execution, named, err, c.field)
+			}
+		}
+		if c.field == "execution.name" {
+			continue // a retirement's is whatever it is
+		}
+		if err := (iamkeys.RetireInput{UserName: user, AccessKeyID: id, Stage: "warning", Execution: &c.execution}).Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), c.field) {
+			t.Errorf("retire, %+v: got %v, want InvalidInput naming %s", c.execution, err, c.field)
+		}
+	}
+}
+
 func TestPlanProtected(t *testing.T) {
 	for _, value := range []string{"true", "yes", "", "false"} {
 		a := iamkeystest.NewAccount()

@@ -82,7 +82,7 @@ func (in RetireInput) Validate() error {
 	}
 	switch in.Stage {
 	case RetireWarning, RetireFinal, RetireOff, RetireDelete:
-		return nil
+		return in.Execution.check()
 	}
 	return Refuse(InvalidInput, "stage must be %s, %s, %s or %s; got %s.", RetireWarning, RetireFinal, RetireOff, RetireDelete, Quoted(string(in.Stage)))
 }

@@ -96,14 +96,8 @@ func (p paragraph) mail() string {
 	return strings.Join(lines, " \\\n")
 }
 
-// shellWord writes an argument so that a shell takes it as it is, whatever is in it.
-func shellWord(s string) string {
-	s = Printable(s)
-	if s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+=,.@:/-") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
+// shellWord is [iamkeys.ShellWord] of what shows.
+func shellWord(s string) string { return iamkeys.ShellWord(Printable(s)) }
 
 // saying gives the headline.
 func (s situation) saying() string {

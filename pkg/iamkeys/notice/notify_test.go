@@ -136,6 +136,7 @@ func TestNotices(t *testing.T) {
 		"off-error-earlier":           {Stage: "off", Rotation: rotation(iamkeys.StartSoak), EarlierError: &notice.StepError{Name: "States.Timeout"}},
 		"off":                         {Stage: "off", Rotation: rotation(iamkeys.StartSoak)},
 		"done":                        {Stage: "done", Rotation: rotation(iamkeys.StartSoak)},
+		"done-gone":                   {Stage: "done", Rotation: rotation(iamkeys.StartDeactivate)},
 		"ready-smtp":                  {Stage: "ready", Rotation: smtp},
 		"failed-plan-other-first":     {Stage: "failed", Rotation: rotation(""), Error: caused("InProgress", "Execution AKIAIAMKEYSTEST00001 of user ci-deploy was begun before, and is not finished.")},
 		"failed-create-gone":          {Stage: "failed", Rotation: rotation(iamkeys.StartCreate), Error: caused("NoSuchEntity", "User ci-deploy does not exist.")},

@@ -42,12 +42,17 @@ func ofRotation(r Rotation) matter {
 }
 
 // switchBy is the last moment to move to the new key, with that many polls left:
-// after it the old one cannot be idle for its quiet window before the wait ends.
+// after it the old one cannot be idle before the wait ends for as long as deactivate wants.
 func (s situation) switchBy(polls int) string {
-	if left := polls*s.Rotation.PollSeconds - s.Rotation.QuietHours*3600; left > 0 {
+	if left := polls*s.Rotation.PollSeconds - s.idleHours()*3600; left > 0 {
 		return "by " + s.in(left) + " at the latest"
 	}
 	return "at once"
+}
+
+// idleHours is how long the old key must be idle to be switched off: a use may show that late.
+func (s situation) idleHours() int {
+	return s.Rotation.QuietHours + int(iamkeys.LastUsedLag/time.Hour)
 }
 
 // What a rotation that ended early has not learnt has a word that stands for it.
@@ -84,7 +89,7 @@ func ready(s situation) text {
 	todo := paragraphs(
 		say("What to do, %s: let every consumer of %s read the secret again (those that read it at every start, or through credential_process with an Expiration, do so by themselves). To read it:", s.switchBy(r.Polls), s.userName),
 		paste("aws", "secretsmanager", "get-secret-value", "--secret-id", cmp.Or(value(r.SecretARN), s.secret()), "--query", "SecretString", "--output", "text"),
-		say("Nobody needs to switch the old key off: that happens by itself once it has not been used for %d hours and a consumer has used the new one. So one consumer that has moved is enough. A host that uses the key less often than every %d hours is not seen: it must move by itself, or it is left with a key that is off.", r.QuietHours, r.QuietHours),
+		say("Nobody needs to switch the old key off: that happens by itself once it has not been used for %d hours and a consumer has used the new one. So one consumer that has moved is enough. A host that uses the key less often than every %d hours is not seen: it must move by itself, or it is left with a key that is off.", s.idleHours(), r.QuietHours),
 	)
 	if s.smtp() {
 		todo = append(todo, say("The old key was last used by SES. A mail host that sends by SMTP has no use for the secret itself: derive its SMTP password from it again, for each Region that it sends from. Its SMTP user name is the new key's ID, %s.", s.newKey()))
@@ -113,7 +118,7 @@ func reminder(s situation) text {
 		said: paragraphs(say("Half of the time for this rotation is over, and %s", why)),
 		todo: paragraphs(
 			say("What to do, %s: find the consumer of %s and let it read secret %s again. The old key is switched off once it has not been used for %d hours; on %s the rotation ends as failed otherwise, and both keys stay Active.",
-				s.switchBy(left), s.oldKey(), s.secret(), r.QuietHours, s.in(left*r.PollSeconds)),
+				s.switchBy(left), s.oldKey(), s.secret(), s.idleHours(), s.in(left*r.PollSeconds)),
 			s.toStop()),
 	}
 }
@@ -134,8 +139,8 @@ func done(situation) text {
 
 func goneInWait(s situation) text {
 	return text{
-		said: paragraphs(say("Somebody has deleted the old key during the wait, so there is nothing left to switch off, and no way back to it.")),
-		todo: paragraphs(say("What to do: see to it that every consumer of %s reads secret %s. Whether they do was not looked at.", s.userName, s.secret())),
+		said: paragraphs(say("Somebody has deleted the old key during the wait, so there is nothing left to switch off, and no way back to it; or the user was renamed and took it along, and another one has its name.")),
+		todo: paragraphs(say("What to do: see to it that every consumer of %s reads secret %s. Whether they do was not looked at. If the user was renamed, nothing was switched off: the old key works on under the new name.", s.userName, s.secret())),
 	}
 }
 

@@ -105,7 +105,7 @@ func only(codes ...iamkeys.Code) []iamkeys.Code { return codes }
 var answers = []answer{
 	{rotation, "reminder", anyStep, only(iamkeys.KeyInUse), "", "Active", "Active, delivered", nil},
 	{rotation, "reminder", anyStep, only(iamkeys.NotAdopted), "", "Active, as far as is known", "Active, delivered", nil},
-	{rotation, "done", iamkeys.StartDeactivate, nil, "done, the old key is gone", "", "", goneInWait},
+	{rotation, "done", iamkeys.StartDeactivate, nil, "done, the old key is gone", "not found under this user", "", goneInWait},
 
 	{rotation, failed, unplanned, only(iamkeys.InProgress), "not begun, another one goes first", "unchanged", "", anotherFirst},
 	{rotation, failed, unplanned, nil, "", "unchanged", "", refused},

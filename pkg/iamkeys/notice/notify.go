@@ -108,6 +108,7 @@ func (in Input) about() (matter, row, error) {
 
 // Run publishes the notice; a failure to do so is NotifyFailed. An empty list is not sent.
 func (o Notify) Run(ctx context.Context, in Input) (Output, error) {
+	in = in.short()
 	in.Error, in.EarlierError = in.Error.plain(), in.EarlierError.plain()
 	if in.Error != nil && in.EarlierError != nil && *in.Error == *in.EarlierError {
 		in.EarlierError = nil
@@ -125,6 +126,25 @@ func (o Notify) Run(ctx context.Context, in Input) (Output, error) {
 		o.mark(ctx, *in.Exposure, id)
 	}
 	return Output{&id}, nil
+}
+
+// maxID is how long IAM's key IDs are at most, in bytes.
+const maxID = 128
+
+// short cuts a key ID that can be none: where nothing was learnt of a key, its ID is what
+// the execution was started with, and of a page of text SNS might refuse the notice.
+func (in Input) short() Input {
+	if r := in.Rotation; r != nil && len(value(r.AccessKeyID)) > maxID {
+		cut := *r
+		cut.AccessKeyID = new(iamkeys.Quoted(*r.AccessKeyID))
+		in.Rotation = &cut
+	}
+	if r := in.Retirement; r != nil && len(r.AccessKeyID) > maxID {
+		cut := *r
+		cut.AccessKeyID = iamkeys.Quoted(r.AccessKeyID)
+		in.Retirement = &cut
+	}
+	return in
 }
 
 // mark notes of each key that people were told. Where that fails, they may be told again.

@@ -249,6 +249,19 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%d bytes", len(m.Body()))
 	}
 
+	page := strings.Repeat("A", 200_000) // an execution's input may be as long
+	for _, in := range []notice.Input{
+		{Stage: "failed", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user, AccessKeyID: &page}}},
+		{Stage: "failed", Retirement: &notice.Retirement{Retirement: iamkeys.Retirement{UserName: user, AccessKeyID: page}}},
+	} {
+		if _, err := notifier(a.Start()).Run(t.Context(), in); err != nil {
+			t.Errorf("a page in place of a key's ID: %v", err)
+		}
+		if all := a.Messages(); len(all[len(all)-1].Body()) > 5000 {
+			t.Errorf("a page in place of a key's ID: %d bytes", len(all[len(all)-1].Body()))
+		}
+	}
+
 	for _, in := range []notice.Input{
 		{Stage: "ready", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user}}}, {Stage: "planned", Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
 		{}, {Stage: "soon"}, {Stage: "ready"}, {Stage: "planned"}, {Stage: "ready", Rotation: &notice.Rotation{}},

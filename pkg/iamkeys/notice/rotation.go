@@ -109,7 +109,7 @@ func reminder(s situation) text {
 	case iamkeys.KeyInUse:
 		why = "the old key is still on because something still uses it."
 	case iamkeys.NotAdopted:
-		why = "the old key is still on because nothing has used the new one yet."
+		why = "the old key is left as it is because nothing has used the new one yet."
 	default:
 		why = "the old key is still on, and the last attempt to switch it off met an error."
 	}
@@ -269,7 +269,7 @@ func stillInUse(s situation) text {
 
 func neverAdopted(s situation) text {
 	return text{
-		said: paragraphs(say("The wait is over and nothing has used the new key. Both keys stay Active; nothing was switched off.")),
+		said: paragraphs(say("The wait is over and nothing has used the new key, so this rotation has switched nothing off. Both keys stay Active, unless somebody else has switched the old one off.")),
 		todo: paragraphs(say("What to do: let the consumers of %s read secret %s. Then %s", s.userName, s.secret(), s.again())),
 	}
 }

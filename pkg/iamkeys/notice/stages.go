@@ -104,7 +104,7 @@ func only(codes ...iamkeys.Code) []iamkeys.Code { return codes }
 // alone; what any other error left is not known for certain, and not said as if it were.
 var answers = []answer{
 	{rotation, "reminder", anyStep, only(iamkeys.KeyInUse), "", "Active", "Active, delivered", nil},
-	{rotation, "reminder", anyStep, only(iamkeys.NotAdopted), "", "Active, as far as is known", "Active, delivered", nil},
+	{rotation, "reminder", anyStep, only(iamkeys.NotAdopted), "half the time is over, the new key is not in use", "Active, as far as is known", "Active, delivered", nil},
 	{rotation, "done", iamkeys.StartDeactivate, nil, "done, the old key is gone", "not found under this user", "", goneInWait},
 
 	{rotation, failed, unplanned, only(iamkeys.InProgress), "not begun, another one goes first", "unchanged", "", anotherFirst},

@@ -53,7 +53,7 @@ func todaysInputs(t *testing.T) []sent {
 		t.Helper()
 		m := load(t, workflow, mode)
 		wait := func(context.Context, time.Duration) error { return nil }
-		e := &asl.Execution{Wait: wait, Name: oldKey, Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+		e := &asl.Execution{Wait: wait, Name: map[string]string{"retirement": "retire-"}[workflow] + oldKey, Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
 		task := func(e *asl.Execution) func(context.Context, string, any) (any, error) {
 			return func(ctx context.Context, resource string, arguments any) (any, error) {
 				state := e.History.States[len(e.History.States)-1]

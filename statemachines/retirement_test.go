@@ -142,7 +142,7 @@ func TestRetirementInputs(t *testing.T) {
 		t.Fatal(failed)
 	}
 	key := `"userName": "ci-deploy", "accessKeyId": "` + oldKey + `"`
-	request := key + `, "insist": true, "execution": {"name": "` + oldKey + `-again", "started": "2026-11-23T09:00:00.000Z"}`
+	request := key + `, "insist": true, "execution": {"name": "retire-` + oldKey + `-again", "started": "2026-11-23T09:00:00.000Z"}`
 	answer := key + `, "owner": "team@example.com", "idleDays": 120, "power": null, "noticeSeconds": 950400, "finalSeconds": 259200, "waitSeconds": 0`
 	retired := `{"retirement": {` + answer + `, "quietHours": 3000, "soakDays": 3, "idleSince": "2026-11-01T00:00:00Z", "ours": true}, "stage": `
 	for function, want := range map[string]string{

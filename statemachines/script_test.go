@@ -181,7 +181,7 @@ func (s *script) run(t *testing.T, workflow, mode, input string) (any, *asl.Erro
 	if err := json.Unmarshal([]byte(input), &in); err != nil {
 		t.Fatal(err)
 	}
-	e := &asl.Execution{Task: s.task, Wait: s.wait, Name: oldKey + "-again", Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+	e := &asl.Execution{Task: s.task, Wait: s.wait, Name: map[string]string{"retirement": "retire-"}[workflow] + oldKey + "-again", Started: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
 	out, err := m.Run(t.Context(), e, in)
 	if failed, ok := errors.AsType[*asl.Error](err); ok {
 		return nil, failed, e

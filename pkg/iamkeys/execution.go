@@ -63,20 +63,20 @@ func (e *ThisExecution) check() error {
 }
 
 // checkName refuses with InvalidInput an execution that is not named by the key, or by
-// any key when accessKeyID is empty.
-func (e *ThisExecution) checkName(accessKeyID string) error {
+// any key when accessKeyID is empty: by its name others know whose it is.
+func (e *ThisExecution) checkName(prefix, accessKeyID string) error {
 	if e == nil {
 		return nil
 	}
-	id, _, _ := strings.Cut(e.Name, "-")
-	if accessKeyIDs.MatchString(id) && (id == accessKeyID || accessKeyID == "") {
+	id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, prefix), "-")
+	if strings.HasPrefix(e.Name, prefix) && accessKeyIDs.MatchString(id) && (id == accessKeyID || accessKeyID == "") {
 		return nil
 	}
 	want := "<key ID>"
 	if accessKeyID != "" {
 		want = accessKeyID
 	}
-	return Refuse(InvalidInput, "execution.name must be %s, or that and a hyphen with anything behind it; got %s. Start the execution again under such a name.", want, Quoted(e.Name))
+	return Refuse(InvalidInput, "execution.name must be %s%s, or that and a hyphen with anything behind it; got %s. Start the execution again under such a name.", prefix, want, Quoted(e.Name))
 }
 
 // after reports whether this execution has to give way to the other one: of two that

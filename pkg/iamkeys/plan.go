@@ -92,7 +92,7 @@ func (in PlanInput) Validate() error {
 	if err := in.Execution.check(); err != nil {
 		return err
 	}
-	return in.Execution.checkName(in.AccessKeyID)
+	return in.Execution.checkName("", in.AccessKeyID)
 }
 
 // Run plans the rotation. It refuses, in this order: an unknown user (NoSuchEntity), a
@@ -133,7 +133,7 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := in.Execution.checkName(old.AccessKeyID); err != nil {
+	if err := in.Execution.checkName("", old.AccessKeyID); err != nil {
 		return r, err
 	}
 	used, err := o.IAM.GetAccessKeyLastUsed(ctx, old.AccessKeyID)

@@ -35,6 +35,9 @@ type Retire struct {
 // finalDays is how long before a key may be switched off its last warning is sent.
 const finalDays = 3
 
+// RetirePrefix is what a retirement's name has before its key's ID; a rotation's has nothing.
+const RetirePrefix = "retire-"
+
 // A RetireStage is the step of a retirement that asks.
 type RetireStage string
 
@@ -82,7 +85,10 @@ func (in RetireInput) Validate() error {
 	}
 	switch in.Stage {
 	case RetireWarning, RetireFinal, RetireOff, RetireDelete:
-		return in.Execution.check()
+		if err := in.Execution.check(); err != nil {
+			return err
+		}
+		return in.Execution.checkName(RetirePrefix, in.AccessKeyID)
 	}
 	return Refuse(InvalidInput, "stage must be %s, %s, %s or %s; got %s.", RetireWarning, RetireFinal, RetireOff, RetireDelete, Quoted(string(in.Stage)))
 }

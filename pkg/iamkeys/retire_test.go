@@ -351,6 +351,12 @@ func TestRetireValidate(t *testing.T) {
 		{iamkeys.RetireInput{UserName: "a", Stage: "off"}, "accessKeyId"},
 		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id}, "stage"},
 		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "Off"}, "stage"},
+		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "off", Execution: &iamkeys.ThisExecution{Name: "retire-" + id, Started: iamkeystest.Epoch}}, ""},
+		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "off", Execution: &iamkeys.ThisExecution{Name: "retire-" + id + "-once-more", Started: iamkeystest.Epoch}}, ""},
+		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "off", Execution: &iamkeys.ThisExecution{Name: id, Started: iamkeystest.Epoch}}, "execution.name"},
+		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "off", Execution: &iamkeys.ThisExecution{Name: "retire-AKIAIOSFODNN7OTHER00", Started: iamkeystest.Epoch}}, "execution.name"},
+		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "off", Execution: &iamkeys.ThisExecution{Name: "4f6c1a3e-2b1d", Started: iamkeystest.Epoch}}, "execution.name"},
+		{iamkeys.RetireInput{UserName: "a", AccessKeyID: id, Stage: "off", Execution: &iamkeys.ThisExecution{Name: "retire-" + id}}, "execution.started"},
 	} {
 		err := c.in.Validate()
 		if c.field == "" && err != nil || c.field != "" && (iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), c.field)) {

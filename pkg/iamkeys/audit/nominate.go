@@ -259,16 +259,13 @@ func (b *beginnings) full() bool { return b.nominated+len(b.names) >= b.most }
 // workflows are those whose executions change a user's keys over days.
 var workflows = []iamkeys.Workflow{iamkeys.RotationWorkflow, iamkeys.RetirementWorkflow}
 
-// retirePrefix is what a retirement's name has before its key's ID; a rotation's has nothing.
-const retirePrefix = "retire-"
-
 // concerned gives the way's own executions for the nominee's key, and the unfinished
 // ones of both workflows that change another key of the user. Retirements of a user's
 // keys do not mind each other.
 func (n nominee) concerned(w way, executions map[iamkeys.Workflow][]iamkeys.Execution) (own, others []iamkeys.Execution) {
 	for workflow, all := range executions {
 		for _, e := range all {
-			id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, retirePrefix), "-")
+			id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, iamkeys.RetirePrefix), "-")
 			switch ofUser := slices.ContainsFunc(n.user.Keys, func(k KeyFacts) bool { return k.AccessKeyID == id }); {
 			case workflow == w.workflow && id == n.key.AccessKeyID:
 				own = append(own, e)

@@ -73,7 +73,7 @@ func (o FindUnused) Run(ctx context.Context, in UnusedInput) (UnusedOutput, erro
 			continue
 		}
 		idle := iamkeys.Days(now.Sub(iamkeys.IdleSince(n.key.AccessKey, *n.key.LastUsed)))
-		out.Retirements = append(out.Retirements, UnusedKey{n.user.UserName, n.key.AccessKeyID, idle, n.owner(o.OwnerTag), n.user.Power(), retirePrefix + n.key.AccessKeyID})
+		out.Retirements = append(out.Retirements, UnusedKey{n.user.UserName, n.key.AccessKeyID, idle, n.owner(o.OwnerTag), n.user.Power(), iamkeys.RetirePrefix + n.key.AccessKeyID})
 	}
 	fit(&out, func() bool {
 		if last := len(out.Skipped) - 1; last >= 0 {
@@ -91,7 +91,7 @@ func (o FindUnused) Run(ctx context.Context, in UnusedInput) (UnusedOutput, erro
 // way is retirement, as a nomination sees it.
 func (o FindUnused) way(now time.Time) way {
 	return way{
-		workflow: iamkeys.RetirementWorkflow, prefix: retirePrefix, onceAUser: true,
+		workflow: iamkeys.RetirementWorkflow, prefix: iamkeys.RetirePrefix, onceAUser: true,
 		candidates: func(u UserFacts) (keys []KeyFacts) {
 			for _, k := range u.Keys {
 				used := iamkeys.LastUsed{} // unknown: it may be unused, if it is old enough

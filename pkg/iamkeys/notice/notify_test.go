@@ -174,6 +174,8 @@ func TestNotices(t *testing.T) {
 		"retirement-removed":          {Stage: "removed", Retirement: retirement("ours")},
 		"retirement-failed-at-once":   {Stage: "failed", Retirement: &notice.Retirement{Retirement: iamkeys.Retirement{UserName: user, AccessKeyID: key}}, Error: caused("AccessDenied", "iam:GetUser on user ci-deploy is not permitted.")},
 		"retirement-failed-untold":    {Stage: "failed", Retirement: retirement(""), Error: caused("NotifyFailed", "The notice warning could not be published (AccessDenied); nothing else has changed.")},
+		"retirement-untold-off":       {Stage: "failed", Retirement: retirement("ours"), Error: caused("NotifyFailed", "The notice removed could not be published (AccessDenied); nothing else has changed.")},
+		"retirement-untold-not-ours":  {Stage: "failed", Retirement: retirement("not ours"), Error: caused("NotifyFailed", "The notice kept could not be published (AccessDenied); nothing else has changed.")},
 		"retirement-failed-died":      {Stage: "failed", Retirement: retirement(""), Error: &notice.StepError{Name: "States.Timeout"}},
 		"retirement-failed-after-off": {Stage: "failed", Retirement: retirement("ours"), Error: caused("Throttled", "iam:ListAccessKeys on user ci-deploy was throttled.")},
 		"retirement-planned":          {Stage: "planned", Unused: nominated},

@@ -227,13 +227,27 @@ func failedBeforeOff(s situation) text {
 func unwarned(s situation) text {
 	return text{
 		said: paragraphs(say("For two days nobody could be told of this key, so the retirement has ended. It has switched nothing off: who was not warned loses no key.")),
-		todo: paragraphs(say("What to do: see the reason below. When that is settled, start an execution retire-%s-2 (or with anything else behind the second hyphen).", s.Retirement.AccessKeyID)),
+		todo: paragraphs(say("What to do: see the reason below. When that is settled, and the key is still there and unused, start an execution retire-%s-2 (or with anything else behind the second hyphen).", s.Retirement.AccessKeyID)),
+	}
+}
+
+// untoldAfterOff is said where retired, rolledBack, removed or kept could not be.
+func untoldAfterOff(s situation) text {
+	return text{
+		said: paragraphs(say("For two days nobody could be told how far the retirement has come, so it has ended. It had switched the key off. Since then the key may have been switched on again, used or deleted: what could not be told is in the execution.")),
+		todo: paragraphs(
+			say("What to do: see the reason below, and look whether the key is there, and how it stands:"),
+			paste("aws", "iam", "list-access-keys", "--user-name", s.Retirement.UserName),
+			say("If it is Inactive and something has stopped working, switch it on again:"),
+			s.reactivateKey(),
+			say("If nobody needs it, delete it:"),
+			s.deleteKey()),
 	}
 }
 
 func failedAfterOff(s situation) text {
 	return text{
-		said: paragraphs(say("The key is switched off and, as far as is known, not deleted. The retirement has ended: for two days nobody could be told, or for seven days running neither the daily look nor the deletion got an answer, or it was not permitted. The reason below says which.")),
+		said: paragraphs(say("The key is switched off and, as far as is known, not deleted. The retirement has ended: for seven days running neither the daily look nor the deletion got an answer, or it was not permitted. The reason below says which.")),
 		todo: paragraphs(
 			say("What to do: if something has stopped working, switch the key on again:"),
 			s.reactivateKey(),

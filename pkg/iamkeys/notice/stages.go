@@ -135,8 +135,10 @@ var answers = []answer{
 	{retirement, "kept", anyStep, only(iamkeys.InProgress), "the key is kept, another one goes first", "", "", keptForAnother},
 	{retirement, "rolledBack", anyStep, only(iamkeys.KeyInUse), "the key was used, and is kept", "Inactive", "", usedAfterAll},
 	{retirement, failed, unplanned, nil, "", "unchanged", "", notLearnt},
+	{retirement, failed, ours, only(iamkeys.NotifyFailed), "", "Inactive, Active again, or deleted", "", untoldAfterOff},
 	{retirement, failed, ours, nil, "", maybeInactive, "", failedAfterOff},
-	{retirement, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active", "", unwarned},
+	{retirement, failed, notOurs, nil, "", "Inactive", "", keptNotOurs},
+	{retirement, failed, anyStep, only(iamkeys.NotifyFailed), "", "as it was", "", unwarned},
 
 	{exposure, "exposed", closed, nil, "AWS has closed its event about keys found in public", "", "", exposureClosed},
 }

@@ -265,6 +265,7 @@ func (o Digest) add(d *digest, in string, r *storedReport) {
 	soon := d.asOf.Add(iamkeys.DayCount(dueDays))
 	for _, f := range r.Findings {
 		f := found{Finding: f, in: in}
+		f.Account = r.Summary.Account
 		if f.Rule == audit.Aging && f.CreateDate != nil {
 			if at := f.CreateDate.Add(iamkeys.DayCount(r.Summary.Thresholds.MaxAgeDays)); !at.After(soon) {
 				f.due = at
@@ -300,14 +301,36 @@ func (o Digest) add(d *digest, in string, r *storedReport) {
 	}
 }
 
-// id names a finding in a marker: by rule, user and key, as runs compare findings.
+// id names a finding in a marker: by account, rule, user and key, as runs compare findings,
+// and by the time since which it is open. So one that comes back is new also to those of
+// whose marker no digest took it while it was gone.
 func (f found) id() string {
-	created := ""
+	created, since := "", ""
 	if rule, _ := audit.RuleOf(f.Rule); f.CreateDate != nil && !rule.OfUsers() {
 		created = f.CreateDate.UTC().Format(time.RFC3339)
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{string(f.Rule), cmp.Or(f.UserARN, f.in+f.UserName), created}, "\n")))
-	return hex.EncodeToString(sum[:16])
+	if f.FirstSeen != nil {
+		since = f.FirstSeen.UTC().Format(time.RFC3339)
+	}
+	return markerID(f.Account, string(f.Rule), cmp.Or(f.UserARN, f.UserName), created, since)
+}
+
+// markerID names something of an account in a marker: the account, as it is, and the rest.
+func markerID(account string, words ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(words, "\n")))
+	return account + " " + hex.EncodeToString(sum[:16])
+}
+
+// others gives what a marker holds of accounts that the run was not about, and so says
+// nothing of: in an organization, an audit of one account alone.
+func (d *digest) others(told map[string]bool) map[string]bool {
+	kept := map[string]bool{}
+	for id := range told {
+		if d.of != "organization" && !strings.HasPrefix(id, d.of+" ") {
+			kept[id] = true
+		}
+	}
+	return kept
 }
 
 // A marker holds what somebody was told of and is still so.
@@ -359,7 +382,7 @@ func (o Digest) tell(ctx context.Context, d *digest, address string) {
 		return
 	}
 	mine := d.owners[address]
-	now, fresh := map[string]bool{}, map[string]bool{}
+	now, fresh := d.others(told), map[string]bool{}
 	for _, f := range mine.open {
 		now[f.id()] = true
 		if !told[f.id()] {
@@ -400,11 +423,10 @@ func (o Digest) tellTeam(ctx context.Context, d *digest) error {
 	if err != nil {
 		return iamkeys.Failed(iamkeys.StoreFailed, err, "What the security team was told of could not be read (%s). Run it again.", iamkeys.CodeOf(err))
 	}
-	now, fresh := map[string]bool{}, 0
-	for id := range d.unowned {
-		sum := sha256.Sum256([]byte(id))
-		short := hex.EncodeToString(sum[:16])
-		if now[short] = true; !told[short] {
+	now, fresh := d.others(told), 0
+	for _, u := range d.unowned {
+		id := markerID(u.Account, cmp.Or(u.arn, u.UserName))
+		if now[id] = true; !told[id] {
 			fresh++
 		}
 	}

@@ -116,6 +116,81 @@ func TestDigest(t *testing.T) {
 	wantCode(t, err, iamkeys.StoreFailed)
 }
 
+// A finding that comes back is new, also when no digest was sent while it was gone: a
+// person's audit has none, and one may fail for good.
+func TestDigestComesBack(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	since := func(days int) audit.Finding {
+		f := finding(audit.Unused, "alice", "one@example.com", 300)
+		at := iamkeystest.Epoch.AddDate(0, 0, days)
+		f.FirstSeen = &at
+		return f
+	}
+	for _, step := range []struct {
+		run, want string
+		findings  []audit.Finding
+	}{
+		{"run-1", "sent 1, unowned 0, failed 0; 1 mails, 0 messages", []audit.Finding{since(0)}},
+		{"run-2", "sent 0, unowned 0, failed 0; 0 mails, 0 messages", []audit.Finding{since(0)}},
+		{"run-5", "sent 1, unowned 0, failed 0; 1 mails, 0 messages", []audit.Finding{since(5)}}, // it was resolved in run-3
+		{"run-6", "sent 0, unowned 0, failed 0; 0 mails, 0 messages", []audit.Finding{since(5)}},
+	} {
+		if got := run(t, a, store(a, step.run, step.findings...)); got != step.want {
+			t.Errorf("%s: %s, want %s", step.run, got, step.want)
+		}
+	}
+}
+
+// In an organization an audit of one account alone tells of that account, and makes nothing
+// of the others' be told again.
+func TestDigestOfOneAccount(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	in := organization(a, 4, 4, 2)
+	if got := run(t, a, in); got != "sent 2, unowned 0, failed 0; 2 mails, 0 messages" {
+		t.Fatal(got)
+	}
+	const account = "000000000002"
+	at := "reports/" + account + "/2026/11/24/run-2"
+	alone := finding(audit.Overdue, "user-9", "owner-0@example.com", 100)
+	nobodys := finding(audit.Overdue, "user-8", "", 100)
+	storeReport(a, "reports/"+account+"/latest.json", account, "run-2", alone, nobodys)
+	if got := run(t, a, notice.DigestInput{Report: &audit.ReportLocation{Bucket: bucket, Prefix: at}}); got != "sent 1, unowned 1, failed 0; 1 mails, 1 messages" {
+		t.Error(got)
+	}
+	if got := run(t, a, in); got != "sent 0, unowned 1, failed 0; 0 mails, 0 messages" {
+		t.Errorf("the organization's again: %s", got)
+	}
+}
+
+// A digest is as large as it may be, and no larger: the topic's as SNS takes it, an owner's
+// with so many findings of each heading, and each says how many more there are.
+func TestDigestFits(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	var all []audit.Finding
+	for i := range 5000 {
+		owner := strings.Repeat("\u754c<&\"", 64) // 256 characters, as long as a tag may be
+		if i%10 == 0 {
+			owner = "one@example.com"
+		}
+		all = append(all, finding(audit.Unused, fmt.Sprintf("user-%0*d", 59, i), owner, 100))
+	}
+	if got := run(t, a, store(a, "run-1", all...)); got != "sent 1, unowned 4500, failed 0; 1 mails, 1 messages" {
+		t.Fatal(got)
+	}
+	m := a.Messages()[0]
+	var said struct {
+		New, Omitted int
+		Unowned      []any
+	}
+	if err := json.Unmarshal(m.JSON, &said); err != nil || !m.Fits() || said.New != 4500 || len(said.Unowned) < 50 || len(said.Unowned)+said.Omitted != 4500 || !strings.Contains(m.Text, "more, in the reports of the accounts") {
+		t.Errorf("%v: %d told, %d omitted, fits: %t", err, len(said.Unowned), said.Omitted, m.Fits())
+	}
+	if text := a.Mails()[0].Text; len(text) > 200_000 || !strings.Contains(text, "and 300 more") {
+		t.Errorf("the owner's mail has %d bytes", len(text))
+	}
+	chatted(t, a)
+}
+
 // A digest that fails or dies at any call is made up for by the next: nobody who was told
 // is told again, unless that could not be noted; nobody is left out.
 func TestDigestUnderFaults(t *testing.T) {

@@ -158,6 +158,42 @@ func TestWorkflowsAndTemplateAgree(t *testing.T) {
 	}
 }
 
+// A Distributed Map starts, looks at and stops executions of its own workflow, and of no
+// other: the role may start nothing else, and what it may must not hang on a name alone.
+func TestMapsStartOnlyTheirOwnChildren(t *testing.T) {
+	tpl := template()
+	policies := tpl.Resources("AWS::IAM::Policy")
+	for _, m := range machines(t, tpl) {
+		maps := 0
+		for name, s := range m.AllStates() {
+			if !s.ItemProcessor.Distributed() {
+				continue
+			}
+			maps++
+			const child = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${"
+			policy := policies[strings.TrimSuffix(m.id, "StateMachine")+"MapPolicy"]
+			if want := []any{ref(m.id + "Role")}; !reflect.DeepEqual(policy["Roles"], want) {
+				t.Errorf("%s, state %q: its policy is for %v, want %v", m.id, name, policy["Roles"], want)
+			}
+			want := []any{
+				object{"Effect": "Allow", "Action": "states:StartExecution", "Resource": ref(m.id)},
+				object{"Effect": "Allow", "Action": []any{"states:DescribeExecution", "states:StopExecution"}, "Resource": []any{
+					object{"Fn::Sub": child + m.id + ".Name}:*"}, object{"Fn::Sub": child + m.id + ".Name}/*"},
+				}},
+			}
+			if got := at(policy, "PolicyDocument", "Statement"); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s, state %q: its policy is\n%v, want\n%v", m.id, name, got, want)
+			}
+		}
+		if (maps > 0) != (m.id == "OrganizationAuditStateMachine") {
+			t.Errorf("%s has %d distributed Maps", m.id, maps)
+		}
+	}
+	if len(policies) != 1 {
+		t.Errorf("%d policies stand for themselves, want the Map's alone", len(policies))
+	}
+}
+
 // Every error that a workflow waits for must be one that can come: a misspelled
 // name is a path that is never taken.
 func TestErrorsThatWorkflowsNameExist(t *testing.T) {

@@ -34,6 +34,21 @@ type output struct {
 	Greeting string `json:"greeting"`
 }
 
+// Whoever sends an empty account has lost which one: it must not become the stack's own.
+func TestEmptyAccount(t *testing.T) {
+	audited := 0
+	handler := lambdafn.Handler(func(context.Context, audit.Input) (output, error) { audited++; return output{}, nil }, slog.New(slog.DiscardHandler))
+	for _, field := range []string{"account", "runId", "day", "notify", "inventory"} {
+		_, err := handler.Invoke(t.Context(), fmt.Appendf(nil, `{%q: ""}`, field))
+		if named, ok := err.(messages.InvokeResponse_Error); !ok || named.Type != string(iamkeys.InvalidInput) || !strings.Contains(named.Message, field+" must not be empty") {
+			t.Errorf("an empty %s: %v", field, err)
+		}
+	}
+	if _, err := handler.Invoke(t.Context(), []byte(`{"account": "210987654321", "name": "", "runId": "x", "day": "2026-11-23"}`)); err != nil || audited != 1 {
+		t.Errorf("an account without a name: %v; %d audits", err, audited)
+	}
+}
+
 // invoke runs one event and gives the answer, the error and the log lines.
 func invoke(t *testing.T, run func(context.Context, input) (output, error), event string) (string, messages.InvokeResponse_Error, []map[string]any) {
 	t.Helper()

@@ -91,6 +91,7 @@ var skipStates = map[string]NotExamined{"SUSPENDED": Suspended, "PENDING_CLOSURE
 
 // The output is a state of the workflow and must stay below 32 KiB.
 const (
+	maxState           = 30 << 10 // bytes, written as JSON, which may take six for one of a name
 	maxSkippedAccounts = 100
 	maxAccountName     = 128 // bytes; Organizations' own limit is 50 characters
 )
@@ -167,6 +168,9 @@ func (o Accounts) Run(ctx context.Context, in AccountsInput) (AccountsOutput, er
 	}
 	for _, s := range skipped {
 		out.SkippedCounts[s.Reason]++
+	}
+	for content, err := json.Marshal(out); err == nil && len(content) > maxState; content, err = json.Marshal(out) {
+		out.Skipped = out.Skipped[:len(out.Skipped)-1]
 	}
 	return out, nil
 }
@@ -261,11 +265,32 @@ func readList(ctx context.Context, s3 iamkeys.GetObject, bucket, runID, day stri
 	if err := readJSON(ctx, s3, skippedKey(runID, day), &skipped); err != nil {
 		return nil, nil, iamkeys.Failed(iamkeys.StoreFailed, err, "The list of accounts of run %s is stored, but not which ones are skipped (%s at %s). Start a new run.", runID, iamkeys.CodeOf(err), skippedKey(runID, day))
 	}
+	if err := checkSkipped(skipped); err != nil {
+		return nil, nil, iamkeys.Refuse(iamkeys.InvalidInput, "The skipped accounts at s3://%s/%s are not as they were stored: %v. Move the file away, and start a new run.", bucket, skippedKey(runID, day), err)
+	}
 	listed := map[string]bool{}
 	for _, m := range list {
 		listed[m.Account] = true
 	}
 	return list, slices.DeleteFunc(skipped, func(s SkippedAccount) bool { return listed[s.Account] }), nil
+}
+
+// checkSkipped refuses what no run skips: an account closed by a stranger's hand would
+// have its findings resolved.
+func checkSkipped(skipped []SkippedAccount) error {
+	seen := map[string]bool{}
+	for i, s := range skipped {
+		switch {
+		case !accountIDs.MatchString(s.Account):
+			return fmt.Errorf("[%d].account is %s", i, iamkeys.Quoted(s.Account))
+		case seen[s.Account]:
+			return fmt.Errorf("[%d].account, %s, is there twice", i, s.Account)
+		case !s.Reason.skipped() || s.Reason == Left:
+			return fmt.Errorf("[%d].reason is %s", i, iamkeys.Quoted(string(s.Reason)))
+		}
+		seen[s.Account] = true
+	}
+	return nil
 }
 
 // checkList refuses a list in which an entry is not of that run.

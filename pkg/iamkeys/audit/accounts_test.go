@@ -136,6 +136,15 @@ func TestAccountsSkippedAreCut(t *testing.T) {
 		m.State, m.Name = "SUSPENDED", strings.Repeat("ü", 500)
 	}
 	out := mustList(t, o, started(o))
+	o.Advance(time.Second)
+	for i := range 140 {
+		o.Member(accountID(i + 1)).Name = strings.Repeat("<", 50) // as long as Organizations takes it, and six bytes a character in JSON
+	}
+	if odd := mustList(t, o, started(o)); len(odd.Skipped) < 50 || odd.SkippedCounts[audit.Suspended] != 140 {
+		t.Errorf("%d named, %v counted", len(odd.Skipped), odd.SkippedCounts)
+	} else if content, err := json.Marshal(odd); err != nil || len(content) > 32<<10 {
+		t.Errorf("the state has %d bytes (%v)", len(content), err)
+	}
 	if len(out.Skipped) != 100 || out.SkippedCounts[audit.Suspended] != 140 || out.Accounts != 11 {
 		t.Errorf("%d named, %v counted, %d to examine", len(out.Skipped), out.SkippedCounts, out.Accounts)
 	}

@@ -71,10 +71,10 @@ type Input struct {
 	Tell      Tell       `json:"notify,omitempty"`    // default: the parameter Notify; never: the run does not become latest.json either
 
 	// One account in a run over the organization: Account, RunID and Day come together.
-	Account string  `json:"account"`
-	Name    string  `json:"name"` // a label
-	RunID   string  `json:"runId"`
-	Day     string  `json:"day"`              // yyyy-mm-dd
+	Account string  `json:"account,omitempty"`
+	Name    string  `json:"name"` // a label, which may be empty
+	RunID   string  `json:"runId,omitempty"`
+	Day     string  `json:"day,omitempty"`    // yyyy-mm-dd
 	Failed  *Failed `json:"failed,omitempty"` // only note that the account's audit failed so
 
 	// EventTime is when the event is of that started the run, zero without one.

@@ -64,19 +64,21 @@ const maxCause = 1 << 10
 const organizationPolicy = "control policy of the organization"
 
 // reason says in a word why an account could not be examined. Messages have in
-// parentheses the code of what kept an inventory from being taken.
+// parentheses what kept an inventory from being taken, or all users from being read.
 func (f Failed) reason() NotExamined {
-	inventory := f.Error == string(iamkeys.InventoryUnavailable)
+	because := func(why string) bool {
+		return f.Error == string(iamkeys.InventoryUnavailable) && strings.Contains(f.Cause, "("+why+")")
+	}
 	for _, row := range []struct {
 		when   bool
 		reason NotExamined
 	}{
 		{strings.Contains(f.Cause, organizationPolicy), Denied},
 		{f.Error == string(iamkeys.RoleUnavailable), RoleUnavailable},
-		{f.Error == string(iamkeys.AccessDenied) || inventory && strings.Contains(f.Cause, "("+string(iamkeys.AccessDenied)+")"), Denied},
-		{f.Error == string(iamkeys.Throttled) || inventory && strings.Contains(f.Cause, "("+string(iamkeys.Throttled)+")"), Throttled},
+		{f.Error == string(iamkeys.AccessDenied) || because(string(iamkeys.AccessDenied)), Denied},
+		{f.Error == string(iamkeys.Throttled) || because(string(iamkeys.Throttled)), Throttled},
 		{f.Error == "Lambda.TooManyRequestsException", Throttled},
-		{inventory && strings.Contains(f.Cause, "("+outOfTime+")"), TimedOut},
+		{because(outOfTime), TimedOut},
 		{slices.Contains([]string{"States.Timeout", "Sandbox.Timedout", "Lambda.Unknown"}, f.Error), TimedOut},
 	} {
 		if row.when {
@@ -145,8 +147,8 @@ func (o Audit) member(ctx context.Context, in Input) (Output, error) {
 		return out, failedAt(m, err)
 	}
 	if cov := c.Summary.Coverage; cov.UsersExamined == 0 && cov.Users > 0 {
-		why := c.Findings[slices.IndexFunc(c.Findings, func(f Finding) bool { return f.Rule == Unexamined })]
-		return out, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the %d users of account %s could be examined. Of the first one: %s", cov.Users, m.label(), why.Remedy)
+		why := c.unexamined[c.Findings[slices.IndexFunc(c.Findings, func(f Finding) bool { return f.Rule == Unexamined && f.UserName != RootName })].UserARN]
+		return out, iamkeys.Refuse(iamkeys.InventoryUnavailable, "None of the %d users of account %s could be examined, such as %s (%s). The log says why of each; start the run again when that is mended.", cov.Users, m.label(), iamkeys.Quoted(why.UserName), why.Unexamined)
 	}
 	// Merge reads the stored report twice, and must find it as it was told.
 	switch err := s.storeOnce(ctx, r, c.Report); iamkeys.CodeOf(err) {

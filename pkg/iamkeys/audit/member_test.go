@@ -199,7 +199,7 @@ func TestMemberReasons(t *testing.T) {
 		"closed since":          {arrange: func(m *iamkeystest.Member) { m.State = "CLOSED" }, code: iamkeys.RoleUnavailable, reason: audit.RoleUnavailable},
 		"behind a policy":       {arrange: func(m *iamkeystest.Member) { m.Denied = true }, code: iamkeys.InventoryUnavailable, reason: audit.Denied},
 		"a read not permitted":  {fault: refused("iam:GetAccountAuthorizationDetails"), code: iamkeys.InventoryUnavailable, reason: audit.Denied},
-		"no user readable":      {fault: refused("iam:ListAccessKeys"), code: iamkeys.InventoryUnavailable, reason: audit.FailedAudit},
+		"no user readable":      {fault: refused("iam:ListAccessKeys"), code: iamkeys.InventoryUnavailable, reason: audit.Denied},
 		"the store":             {fault: refused("s3:PutObject"), code: iamkeys.StoreFailed, reason: audit.FailedAudit},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -247,11 +247,12 @@ func TestMemberReasons(t *testing.T) {
 
 func TestMemberReasonWords(t *testing.T) {
 	for failed, want := range map[audit.Failed]audit.NotExamined{
-		{Error: "Throttled", Cause: "AWS throttled sts:AssumeRole."}:                                    audit.Throttled,
-		{Error: "InventoryUnavailable", Cause: "The account's users could not be read (Throttled)."}:    audit.Throttled,
-		{Error: "InventoryUnavailable", Cause: "The account's users could not be read (time ran out)."}: audit.TimedOut,
-		{Error: "InventoryUnavailable", Cause: "The account's users could not be read (Internal)."}:     audit.FailedAudit,
-		{Error: "Lambda.TooManyRequestsException", Cause: "Rate Exceeded."}:                             audit.Throttled,
+		{Error: "Throttled", Cause: "AWS throttled sts:AssumeRole."}:                                                              audit.Throttled,
+		{Error: "InventoryUnavailable", Cause: "The account's users could not be read (Throttled)."}:                              audit.Throttled,
+		{Error: "InventoryUnavailable", Cause: "The account's users could not be read (time ran out)."}:                           audit.TimedOut,
+		{Error: "InventoryUnavailable", Cause: "The account's users could not be read (Internal)."}:                               audit.FailedAudit,
+		{Error: "InventoryUnavailable", Cause: `None of the 2 users of account 1 could be examined, such as "a" (time ran out).`}: audit.TimedOut,
+		{Error: "Lambda.TooManyRequestsException", Cause: "Rate Exceeded."}:                                                       audit.Throttled,
 		{Error: "States.Timeout"}:                                                                                      audit.TimedOut,
 		{Error: "Sandbox.Timedout", Cause: "Task timed out"}:                                                           audit.TimedOut,
 		{Error: "Lambda.Unknown", Cause: "gone"}:                                                                       audit.TimedOut,

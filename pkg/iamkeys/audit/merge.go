@@ -209,7 +209,7 @@ func (m *merge) attempt(ctx context.Context) (out MergeOutput, settled bool, err
 			if err := m.setLatest(ctx, *m.before.report, organizationBefore{}); err != nil {
 				return out, false, err
 			}
-			return out, true, m.examinedNone(out)
+			return out, true, m.finish(*m.before.report, out, began)
 		}
 	}
 	report, err := m.build(ctx)
@@ -239,12 +239,18 @@ func (m *merge) attempt(ctx context.Context) (out MergeOutput, settled bool, err
 	if err := m.setLatest(ctx, report, m.before); err != nil {
 		return out, false, err
 	}
-	m.Emit(m.metrics(report, m.Now().Sub(began)))
+	return out, true, m.finish(report, out, began)
+}
+
+// finish writes the metrics of a run that is told and noted. A repeat writes them again:
+// the attempt before may not have come so far, and no alarm may miss what it found.
+func (m *merge) finish(r Organization, out MergeOutput, began time.Time) error {
+	m.Emit(m.metrics(r, m.Now().Sub(began)))
 	if err := m.examinedNone(out); err != nil {
-		return out, true, err
+		return err
 	}
 	m.Emit([]Metric{{"AuditCompleted", "Count", 1}})
-	return out, true, nil
+	return nil
 }
 
 func (m *merge) examinedNone(out MergeOutput) error {
@@ -424,7 +430,7 @@ func (m *merge) report(ctx context.Context, l Member) (report *Report, damaged s
 	case err != nil:
 		return nil, "", iamkeys.Failed(iamkeys.StoreFailed, err, "The report of account %s could not be read (%s), so nothing was told. Run merge again.", l.label(), iamkeys.CodeOf(err))
 	}
-	if report, err = readReport(content, l.Account); err != nil {
+	if report, err = readRun(content, l.Account, l.RunID); err != nil {
 		return nil, err.Error(), nil
 	}
 	return report, "", nil

@@ -485,25 +485,48 @@ func TestMergeRefuses(t *testing.T) {
 	if len(o.Hub.Stored()) != before || len(o.Hub.Messages()) != 0 {
 		t.Errorf("refused, and stored %v", o.Hub.Stored()[before:])
 	}
+
+	// Nor is a hand's word believed that an account is closed, or none of ours.
+	for name, skip := range map[string][]audit.SkippedAccount{
+		"[0].account":              {{Account: "../" + accountID(1), Reason: audit.Closed}},
+		"[1].account, 20000000000": {{Account: accountID(2), Reason: audit.Closed}, {Account: accountID(2), Reason: audit.Suspended}},
+		`[0].reason is "left"`:     {{Account: accountID(1), Reason: audit.Left}},
+		"[0].reason is nothing":    {{Account: accountID(1)}},
+	} {
+		o := organization(2)
+		run := mustList(t, o, started(o))
+		examineAll(o, run, nil)
+		content, err := json.Marshal(skip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Hub.SetObject(strings.Replace(run.List.Key, ".accounts.", ".skipped.", 1), content)
+		before := len(o.Hub.Stored())
+		_, err, _ = mergeRun(o, run)
+		if iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), name) || len(o.Hub.Stored()) != before || len(o.Hub.Messages()) != 0 {
+			t.Errorf("%v: %v, stored %v", skip, err, o.Hub.Stored()[before:])
+		}
+	}
 }
 
 // What is damaged in the bucket is said, and nothing of it passes for examined.
 func TestMergeDamaged(t *testing.T) {
-	o := organization(3)
+	o := organization(4)
 	for _, m := range o.Members() {
 		populate(m.Account)
 	}
-	runAll(t, o)
+	first, _ := runAll(t, o)
 	o.Advance(day)
 	run := mustList(t, o, started(o))
 	examineAll(o, run, func(account string) bool { return account == accountID(3) })
+	o.Hub.SetObject(prefixOf(run, accountID(4))+".json", o.Hub.Objects()[prefixOf(first, accountID(4))+".json"].Content) // yesterday's
 	o.Hub.SetObject(prefixOf(run, accountID(1))+".json", []byte(`{"summary":`))
 	o.Hub.SetObject(prefixOf(run, accountID(2))+".json", o.Hub.Objects()[prefixOf(run, o.Hub.ID)+".json"].Content) // another account's
 	o.Hub.SetObject(prefixOf(run, accountID(3))+".failed.json", []byte(`{`))
 	o.Hub.SetObject("reports/"+accountID(1)+"/latest.json", []byte("{}"))
 	out := mustMerge(t, o, run)
 	r, _ := merged(t, o, run)
-	if got, want := reasons(r), map[string]string{accountID(1): "failed", accountID(2): "failed", accountID(3): "failed"}; !maps.Equal(got, want) {
+	if got, want := reasons(r), map[string]string{accountID(1): "failed", accountID(2): "failed", accountID(3): "failed", accountID(4): "failed"}; !maps.Equal(got, want) {
 		t.Errorf("not examined %v, want %v", got, want)
 	}
 	if out.Resolved != 0 || out.New != 0 || rowOf(t, r, accountID(2)).Severities.High != 2 || rowOf(t, r, accountID(1)).Severities.High != 2 {
@@ -591,7 +614,15 @@ func TestMergeFaults(t *testing.T) {
 		for _, fault := range iamkeystest.Faults {
 			o, run := arrange()
 			failed := ""
-			_, err, died := mergeRun(o, run, func(p *iamkeystest.HubProcess, _ *audit.Merge) {
+			alarms := map[string]float64{} // what alarms look at
+			emit := func(_ *iamkeystest.HubProcess, op *audit.Merge) {
+				op.Emit = func(metrics []audit.Metric) {
+					for _, m := range metrics {
+						alarms[m.Name] = m.Value
+					}
+				}
+			}
+			_, err, died := mergeRun(o, run, emit, func(p *iamkeystest.HubProcess, _ *audit.Merge) {
 				p.Fault = func(i int, action string) iamkeystest.Fault {
 					if i == n {
 						reached, failed = true, action
@@ -609,7 +640,10 @@ func TestMergeFaults(t *testing.T) {
 			noted := stored[audit.Organization](t, o, "reports/organization/latest.json").Summary.RunID == run.RunID
 			told := len(o.Hub.Messages())
 			o.Advance(time.Minute)
-			out := mustMerge(t, o, run)
+			out := mustMerge(t, o, run, emit)
+			if alarms["AuditCompleted"] != 1 || alarms["AccountsNotExamined"] != 1 || alarms["NotExamined"] < 1 {
+				t.Errorf("%s at call %d, %s: no alarm hears of the run: %v", fault, n, failed, alarms)
+			}
 			if noted && out.Notified || told == 1 && !noted && !out.Notified {
 				t.Errorf("%s at call %d, %s: %d messages before, noted %t, and the repeat sent one: %t", fault, n, failed, told, noted, out.Notified)
 			}

@@ -57,7 +57,7 @@ func (s runs) stored(ctx context.Context, r run) (*Report, error) {
 	if err != nil {
 		return nil, iamkeys.Failed(iamkeys.StoreFailed, err, "Whether run %s is stored already could not be read (%s), so nothing was done. Run it again.", r.id, iamkeys.CodeOf(err))
 	}
-	report, err := readReport(content, s.account)
+	report, err := readRun(content, s.account, r.id)
 	if err != nil {
 		return nil, iamkeys.Failed(iamkeys.StoreFailed, err, "Run %s is stored at %s.json, but cannot be read: %v. Move it away, and run again.", r.id, r.prefix, err)
 	}
@@ -88,6 +88,15 @@ func readReport(content []byte, account string) (*Report, error) {
 		}
 	}
 	return &r, nil
+}
+
+// readRun reads the stored report of that run.
+func readRun(content []byte, account, runID string) (*Report, error) {
+	r, err := readReport(content, account)
+	if err == nil && r.Summary.RunID != runID {
+		return nil, fmt.Errorf("it is of run %s", iamkeys.Quoted(r.Summary.RunID))
+	}
+	return r, err
 }
 
 // latest is what latest.json holds.

@@ -56,10 +56,10 @@ func hubID(f Finding) string {
 // A hubSending is the sending of one audit's findings to the Security Hub of its account.
 type hubSending struct {
 	Audit
-	runs runs
-	c    *comparison
-	done SecurityHub
-	note string // what a reader must know of it
+	runs  runs
+	c     *comparison
+	done  SecurityHub
+	notes []string // what a reader must know of it
 }
 
 // sendFindings sends what the audit found to the account's Security Hub, and archives
@@ -73,9 +73,7 @@ func (o Audit) sendFindings(ctx context.Context, s runs, c *comparison) error {
 	for _, summary := range []*Summary{&c.Summary, &c.judged.Summary} {
 		sent := h.done
 		summary.SecurityHub = &sent
-		if h.note != "" {
-			summary.Notes = append(slices.Clone(summary.Notes), h.note)
-		}
+		summary.Notes = append(slices.Clone(summary.Notes), h.notes...)
 	}
 	return nil
 }
@@ -141,19 +139,19 @@ func (h *hubSending) batches(ctx context.Context, findings []iamkeys.SecurityFin
 	var refused []iamkeys.RefusedFinding
 	for batch := range slices.Chunk(findings, hubBatch) {
 		if len(accepted)+len(refused) > 0 && h.Inventory.Sleep(ctx, hubPause) != nil || ctx.Err() != nil || h.Now().Sub(began) > hubTimeout {
-			h.note = fmt.Sprintf("Not all findings were sent to Security Hub in the time there was: %d of %d.", len(accepted)+len(refused), len(findings))
+			h.notes = append(h.notes, fmt.Sprintf("Not all findings were sent to Security Hub in the time there was: %d of %d.", len(accepted)+len(refused), len(findings)))
 			break
 		}
 		not, err := h.SecurityHub.BatchImportFindings(ctx, batch)
 		switch code := iamkeys.CodeOf(err); {
 		case code == iamkeys.NoSuchEntity:
 			h.done.Enabled = false
-			h.note = "Security Hub is not enabled in account " + h.runs.account + " and Region " + h.Region + ", so findings were not sent there."
+			h.notes = append(h.notes, "Security Hub is not enabled in account "+h.runs.account+" and Region "+h.Region+", so findings were not sent there.")
 			return accepted
 		case err != nil:
 			h.Log.WarnContext(ctx, "findings not sent to Security Hub", "account", h.runs.account, "error", err.Error())
 			h.done.Refused += len(findings) - h.done.Sent - h.done.Refused
-			h.note = fmt.Sprintf("Security Hub did not take %d findings (%s). They are sent again with the next run.", h.done.Refused, code)
+			h.notes = append(h.notes, fmt.Sprintf("Security Hub did not take %d findings (%s). They are sent again with the next run.", h.done.Refused, code))
 			return accepted
 		}
 		refused = append(refused, not...)
@@ -167,7 +165,7 @@ func (h *hubSending) batches(ctx context.Context, findings []iamkeys.SecurityFin
 	}
 	if len(refused) > 0 {
 		h.Log.WarnContext(ctx, "Security Hub refused findings", "account", h.runs.account, "refused", refused)
-		h.note = fmt.Sprintf("Security Hub refused %d findings, such as %s (%s: %s). They are sent again with the next run.", len(refused), refused[0].ID, refused[0].Code, cut(refused[0].Message, maxRowCause))
+		h.notes = append(h.notes, fmt.Sprintf("Security Hub refused %d findings, such as %s (%s: %s). They are sent again with the next run.", len(refused), refused[0].ID, refused[0].Code, cut(refused[0].Message, maxRowCause)))
 	}
 	return accepted
 }
@@ -184,8 +182,9 @@ func (h *hubSending) bookkeep(ctx context.Context, change func(known map[string]
 		var stored struct {
 			Findings []hubEntry `json:"findings"`
 		}
-		if err == nil && json.Unmarshal(content, &stored) != nil {
-			h.note = key + " could not be read, and was begun anew: what was sent to Security Hub before and is no more stays active there for up to 90 days."
+		damaged := key + " could not be read, and was begun anew: what was sent to Security Hub before and is no more stays active there for up to 90 days."
+		if err == nil && json.Unmarshal(content, &stored) != nil && !slices.Contains(h.notes, damaged) {
+			h.notes = append(h.notes, damaged)
 		}
 		for _, e := range stored.Findings {
 			known[e.ID] = e

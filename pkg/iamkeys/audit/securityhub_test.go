@@ -229,9 +229,25 @@ func TestSecurityHubRefusals(t *testing.T) {
 		t.Errorf("not enabled: %+v %v", h, out.Notes)
 	}
 	a.SecurityHub.Off = false
+	a.Advance(day)
+	out = mustAudit(t, a, event(a), hubOn, func(p *iamkeystest.Process, _ *audit.Audit) { // a role without the right
+		p.Fault = func(_ int, action string) iamkeystest.Fault {
+			if action == "securityhub:BatchImportFindings" {
+				return iamkeystest.Refused
+			}
+			return iamkeystest.None
+		}
+	})
+	if h := out.SecurityHub; !h.Enabled || h.Sent != 0 || h.Refused != out.New+out.Open+out.Exempt || !slices.ContainsFunc(out.Notes, func(s string) bool { return strings.Contains(s, "(AccessDenied)") }) {
+		t.Errorf("denied: %+v %v", h, out.Notes)
+	}
 	a.SecurityHub.Refuse = func(f iamkeys.SecurityFinding) bool { return f.GeneratorID == "iamkeys/unused" }
+	a.SetObject(base+"securityhub.json", []byte("{"))
 	a.Advance(day)
 	out = mustAudit(t, a, event(a), hubOn)
+	if !slices.ContainsFunc(out.Notes, func(s string) bool { return strings.Contains(s, "begun anew") }) {
+		t.Errorf("a damaged book is not said beside what was refused: %v", out.Notes)
+	}
 	refused := out.Rules[audit.Unused] + out.Exempt
 	if h := out.SecurityHub; !h.Enabled || h.Refused != refused || h.Sent != out.New+out.Open+out.Exempt-refused || !slices.ContainsFunc(out.Notes, func(s string) bool { return strings.Contains(s, "Security Hub refused") }) {
 		t.Errorf("refused one by one: %+v %v", h, out.Notes)

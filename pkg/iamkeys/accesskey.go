@@ -75,7 +75,8 @@ func CheckUserName(name string) error {
 	return nil
 }
 
-func checkAccessKeyID(field, id string) error {
+// CheckAccessKeyID refuses with InvalidInput what is no access key ID, naming the field.
+func CheckAccessKeyID(field, id string) error {
 	if !accessKeyIDs.MatchString(id) {
 		return Refuse(InvalidInput, "%s must be an access key ID, 16 to 128 letters, digits and underscores, such as AKIAIOSFODNN7EXAMPLE; got %s.", field, Quoted(id))
 	}
@@ -86,7 +87,7 @@ func checkUserKey(userName, accessKeyID string) error {
 	if err := CheckUserName(userName); err != nil {
 		return err
 	}
-	return checkAccessKeyID("accessKeyId", accessKeyID)
+	return CheckAccessKeyID("accessKeyId", accessKeyID)
 }
 
 // quoted shows a rejected value without letting it fill the message.

@@ -70,7 +70,7 @@ func (in CreateInput) Validate() error {
 		return err
 	}
 	if in.Replaces != "" {
-		return checkAccessKeyID("replaces", in.Replaces)
+		return CheckAccessKeyID("replaces", in.Replaces)
 	}
 	return nil
 }

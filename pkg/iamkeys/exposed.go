@@ -130,15 +130,17 @@ func readHealthEvent(content json.RawMessage) (e healthEvent) {
 	return e
 }
 
-// exposedCode is the one type of event at which a key may be switched off unasked.
-const exposedCode = "AWS_RISK_CREDENTIALS_EXPOSED"
+// ExposedCode is the one type of event that says for certain that a key is in public, and
+// at which it may be switched off unasked.
+const ExposedCode = "AWS_RISK_CREDENTIALS_EXPOSED"
 
-// What an event's entity may be. Temporary keys begin with ASIA.
+// What an event's entity may be.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 var (
 	longTermKeys = regexp.MustCompile(`^AKIA[A-Z0-9]{12,124}$`)
+	temporary    = regexp.MustCompile(`^ASIA[A-Z0-9]{12,124}$`)
 	userARNs     = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(\d{12}):user/(?:[\x21-\x7e]+/)?([A-Za-z0-9_+=,.@-]{1,128})$`)
-	userNameOnly = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
+	userNameOnly = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,128}$`)
 )
 
 // leaveTime is how much of the function's time is left for answering.
@@ -179,7 +181,7 @@ func (o Exposed) look(ctx context.Context, e healthEvent, entity string) []looke
 	arn := userARNs.FindStringSubmatch(entity)
 	ours := e.account == o.Account
 	switch {
-	case strings.HasPrefix(entity, "ASIA"):
+	case temporary.MatchString(entity):
 		unknown.AccessKeyID = &entity
 	case longTermKeys.MatchString(entity):
 		unknown.AccessKeyID = &entity
@@ -282,7 +284,7 @@ func (o Exposed) unread(ctx context.Context, what string, err error) {
 // that AWS names as exposed itself, Active, of our account and of a user that may be
 // changed, in an event that is not over.
 func (o Exposed) standsToGo(e healthEvent, k looked) bool {
-	return o.Mode == ExposureDeactivate && e.typeCode == exposedCode && e.statusCode != "closed" && e.account == o.Account &&
+	return o.Mode == ExposureDeactivate && e.typeCode == ExposedCode && e.statusCode != "closed" && e.account == o.Account &&
 		k.AccessKeyID != nil && *k.AccessKeyID == k.Entity && k.Status != nil && *k.Status == Active &&
 		k.user.UserName != "" && k.user.Under(o.UserPath) && !k.user.Protected()
 }

@@ -116,6 +116,8 @@ func TestExposed(t *testing.T) {
 		"a user without keys":       {health: health{entities: []string{"bare"}}, mode: "deactivate", with: func(a *iamkeystest.Account) { a.AddUser("bare") }, want: []string{"bare - bare - true first"}},
 		"root":                      {health: health{entities: []string{"root", "arn:aws:iam::123456789012:root"}}, mode: "deactivate", want: []string{"root - - - - first", "arn:aws:iam::123456789012:root - - - - first"}},
 		"temporary":                 {health: health{entities: []string{"ASIAIOSFODNN7EXAMPLE"}}, mode: "deactivate", want: []string{"ASIAIOSFODNN7EXAMPLE ASIAIOSFODNN7EXAMPLE - - - first"}},
+		"a user named so":           {health: health{entities: []string{"ASIA-team"}}, mode: "deactivate", with: func(a *iamkeystest.Account) { a.AddUser("ASIA-team") }, want: []string{"ASIA-team - ASIA-team - true first"}},
+		"a long name":               {health: health{entities: []string{strings.Repeat("n", 128)}}, mode: "deactivate", want: []string{strings.Repeat("n", 128) + " - " + strings.Repeat("n", 128) + " - false first"}},
 		"anything":                  {health: health{entities: []string{"https://example.com/<script>"}}, mode: "deactivate", want: []string{"https://example.com/<script> - - - - first"}},
 		"another account's":         {health: health{entities: []string{key, "leaky"}, affected: "210987654321"}, mode: "deactivate", want: []string{key + " " + key + " - - - first", "leaky - - - - first"}},
 		"another's ARN":             {health: health{entities: []string{"arn:aws:iam::210987654321:user/ci/leaky"}}, mode: "deactivate", want: []string{"arn:aws:iam::210987654321:user/ci/leaky - leaky - - first"}},

@@ -55,7 +55,7 @@ func (in LastUsedInput) Validate() error {
 		}
 	}
 	if in.AccessKeyID != "" {
-		return checkAccessKeyID("accessKeyId", in.AccessKeyID)
+		return CheckAccessKeyID("accessKeyId", in.AccessKeyID)
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (in PlanInput) Validate() error {
 		return err
 	}
 	if in.AccessKeyID != "" {
-		if err := checkAccessKeyID("accessKeyId", in.AccessKeyID); err != nil {
+		if err := CheckAccessKeyID("accessKeyId", in.AccessKeyID); err != nil {
 			return err
 		}
 	}

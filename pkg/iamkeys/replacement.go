@@ -36,7 +36,7 @@ func checkReplacedBy(replacedBy, secretID string) error {
 		}
 		return nil
 	}
-	return checkAccessKeyID("replacedBy", replacedBy)
+	return CheckAccessKeyID("replacedBy", replacedBy)
 }
 
 // left says in a refusal what becomes of the key that is to be replaced.

@@ -2,6 +2,7 @@ package notice
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,17 +25,30 @@ type ExposedKey struct {
 	Throttled *string `json:"throttled,omitempty"` // there when AWS throttled every attempt: it is tried on
 }
 
-// closed is what start is for an event that is over.
-const closed iamkeys.Start = "closed"
+// What start is for an event that is over, and for one that says less than that keys are in public.
+const (
+	closed    iamkeys.Start = "closed"
+	suspected iamkeys.Start = "suspected"
+)
 
 // ofExposure is an event of AWS Health about keys found in public.
 func ofExposure(e Exposure) matter {
-	m := matter{of: exposure, severity: "critical", count: len(e.Keys) + e.Omitted, named: Printable(e.Account), start: unplanned}
-	if e.StatusCode == "closed" {
+	m := matter{of: exposure, severity: "critical", count: e.Omitted, named: Printable(e.Account), start: unplanned}
+	switch {
+	case e.StatusCode == "closed":
 		m.start = closed
+	case e.EventTypeCode != iamkeys.ExposedCode:
+		m.start = suspected
+	}
+	for _, k := range e.Keys {
+		if k.Entity != "" {
+			m.count++
+		}
 	}
 	// One user's event is that user's; others' owners get their own part of it.
-	if len(e.Keys) > 0 && e.Omitted == 0 && !slices.ContainsFunc(e.Keys, func(k ExposedKey) bool { return value(k.UserName) != value(e.Keys[0].UserName) }) {
+	if len(e.Keys) > 0 && e.Omitted == 0 && !slices.ContainsFunc(e.Keys, func(k ExposedKey) bool {
+		return value(k.UserName) != value(e.Keys[0].UserName) || k.account(e.Account) != e.Account
+	}) {
 		m.userName, m.owner = value(e.Keys[0].UserName), value(e.Keys[0].Owner)
 	}
 	m.check = func(Stage) error { return nil }
@@ -56,6 +70,13 @@ func exposedKeys(s situation) text {
 		todo: append(s.exposed(),
 			say("Then look in CloudTrail for what was done with the key, and tell AWS Support in the case that AWS has opened. Leave the policy that AWS attached to the user until that is settled; make a new key, and let its consumers read it, before the old one is deleted.")),
 	}
+}
+
+func exposureSuspected(s situation) text {
+	t := exposedKeys(s)
+	t.said = paragraphs(say("AWS reports %s: it suspects that access keys are in public, or has put their users into quarantine. Whoever has seen a key can use it until it is Inactive. Nothing was changed: at such an event no key is switched off by itself, whatever ExposureMode says.",
+		nonempty(Printable(s.Exposure.EventTypeCode), "an event that does not say what it is")))
+	return t
 }
 
 func exposureClosed(s situation) text {
@@ -93,10 +114,22 @@ func (s situation) exposed() (all []paragraph) {
 	return all
 }
 
+// arns are those of IAM, with their account.
+var arns = regexp.MustCompile(`^arn:aws[a-z-]*:iam::(\d{12}):`)
+
+// account is whose key it is: an ARN says so itself, whatever account the event is about.
+func (k ExposedKey) account(event string) string {
+	if arn := arns.FindStringSubmatch(k.Entity); arn != nil {
+		return arn[1]
+	}
+	return event
+}
+
 // told says of one key how it stands and what to do. A key of another account than ours
 // is acted on there.
 func (k ExposedKey) told(account, ours string) []paragraph {
-	other := account != ours // one that the event does not name, too
+	account = k.account(account)
+	other := account != ours // one that is not known, too
 	account = nonempty(Printable(account), "UNKNOWN")
 	id, user, entity := value(k.AccessKeyID), value(k.UserName), k.Entity
 	name := id
@@ -126,6 +159,8 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 	each := paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", nonempty(id, "KEY"), "--status", "Inactive")
 	active := k.Status != nil && *k.Status == iamkeys.Active
 	switch {
+	case entity == "" && id == "" && user == "":
+		return paragraphs(say("The event names no access key and no user. What to do, at once: open it in the AWS Health Dashboard of the account; it may say more there."))
 	case strings.HasPrefix(id, "ASIA"):
 		return paragraphs(
 			say("%s is a temporary key, of a role or a user's session. It cannot be switched off by itself: in the IAM console, revoke the active sessions of its role, or deny its user. This names its account:", id),
@@ -137,7 +172,7 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 			say("%s belongs to account %s, in which this stack changes nothing. What to do there, at once: find its user, and switch the key off.", name, account),
 			whose, each)
 	case other:
-		return paragraphs(say("%s of account %s is named, in which this stack changes nothing. What to do there, at once: switch its access keys off.", nameOf(entity), account), all, each)
+		return paragraphs(say("%s of account %s is named, in which this stack changes nothing. What to do there, at once: switch its access keys off.", nameOf(nonempty(entity, user)), account), all, each)
 	case id == "" && user != "" && k.Known != nil && *k.Known:
 		return paragraphs(say("User %s has no Active access key. Nothing is left to switch off; look in CloudTrail for what was done with those that it had.", user))
 	case id == "" && user != "" && k.Known == nil:
@@ -182,9 +217,4 @@ func nonempty(s, otherwise string) string {
 func nameOr(user string) string { return nonempty(user, "USER") }
 
 // nameOf is an entity as the event names it.
-func nameOf(entity string) string {
-	if entity == "" {
-		return "No entity"
-	}
-	return fmt.Sprintf("%q", Printable(entity))
-}
+func nameOf(entity string) string { return fmt.Sprintf("%q", Printable(entity)) }

@@ -50,6 +50,8 @@ func TestExposureNotices(t *testing.T) {
 	}
 	other := exposure(exposedKey(named(key, key, "")), exposedKey(named("leaky", "", "")))
 	other.Account = "210987654321"
+	suspicion := exposure(exposedKey(), exposedKey(named("arn:aws:iam::210987654321:user/theirs", "", "theirs")))
+	suspicion.EventTypeCode = "AWS_RISK_CREDENTIALS_EXPOSURE_SUSPECTED"
 	over := exposure(exposedKey(off))
 	over.StatusCode = "closed"
 	for name, in := range map[string]notice.Input{
@@ -59,6 +61,7 @@ func TestExposureNotices(t *testing.T) {
 		"not-off":      {Stage: "exposed", Exposure: exposure(exposedKey(was, failed("AccessDenied")))},
 		"throttled":    {Stage: "exposed", Exposure: exposure(exposedKey(was, func(k *notice.ExposedKey) { k.Throttled = new(key) }))},
 		"closed":       {Stage: "exposed", Exposure: over},
+		"suspected":    {Stage: "exposed", Exposure: suspicion},
 		"another":      {Stage: "exposed", Exposure: other},
 		"nothing-read": {Stage: "failed", Exposure: exposure(), Error: &notice.StepError{Name: "States.Timeout"}},
 		"of-users": {Stage: "exposed", Exposure: exposure(exposedKey(named("unread", "", "unread")), exposedKey(named("nobody", "", "nobody"), unknown), exposedKey(named("<root_account>", "", "")),

@@ -66,7 +66,11 @@ func paragraphs(all ...paragraph) []paragraph { return all }
 
 // in gives the time that many seconds ahead, where people are.
 func (s situation) in(seconds int) string {
-	return s.now.Add(time.Duration(seconds) * time.Second).In(s.zone).Format("Mon 2006-01-02 15:04 MST")
+	return s.at(seconds).Format("Mon 2006-01-02 15:04 MST")
+}
+
+func (s situation) at(seconds int) time.Time {
+	return s.now.Add(time.Duration(seconds) * time.Second).In(s.zone)
 }
 
 // mail writes the paragraph as a mail has it.
@@ -103,6 +107,8 @@ func shellWord(s string) string { return iamkeys.ShellWord(Printable(s)) }
 func (s situation) saying() string {
 	headline := s.row.headline
 	switch one, more, of := strings.Cut(headline, "/"); {
+	case of && s.count == 0: // it is not known how many
+		return more
 	case of && s.count == 1:
 		return "1 " + one
 	case of:
@@ -112,7 +118,7 @@ func (s situation) saying() string {
 	case headline == failedWith:
 		return fmt.Sprintf(headline, Printable(s.Error.Name))
 	case strings.Contains(headline, "%s"):
-		return fmt.Sprintf(headline, s.now.Add(time.Duration(s.offIn())*time.Second).In(s.zone).Format("Mon 2006-01-02"))
+		return fmt.Sprintf(headline, s.at(s.offIn()).Format("Mon 2006-01-02"))
 	}
 	return headline
 }
@@ -184,10 +190,11 @@ func write(s situation) iamkeys.Message {
 	}
 	tell := func(introduction string, e *StepError) {
 		if e != nil {
-			fmt.Fprintf(&b, "\n%s\n", Wrap("", "", Printable(introduction+" "+e.Name+":")))
+			name := nonempty(Printable(e.Name), "an error without a name")
+			fmt.Fprintf(&b, "\n%s\n", Wrap("", "", introduction+" "+name+":"))
 			message := Printable(cmp.Or(e.Message, "no details were given"))
 			fmt.Fprintf(&b, "%s\n", Wrap("  ", "  ", message))
-			brief = append(brief, Printable(e.Name)+": "+message)
+			brief = append(brief, name+": "+message)
 		}
 	}
 	tell("The last thing reported was", s.Error)

@@ -251,6 +251,11 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%d bytes", len(m.Body()))
 	}
 
+	odd := func(change func(*notice.Retirement)) *notice.Retirement {
+		r := &notice.Retirement{Retirement: iamkeys.Retirement{UserName: user, AccessKeyID: key, SoakDays: 90}}
+		change(r)
+		return r
+	}
 	page := strings.Repeat("A", 200_000) // an execution's input may be as long
 	for _, in := range []notice.Input{
 		{Stage: "failed", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user, AccessKeyID: &page}}},
@@ -268,6 +273,9 @@ func TestNotify(t *testing.T) {
 		{Stage: "ready", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user}}}, {Stage: "planned", Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
 		{}, {Stage: "soon"}, {Stage: "ready"}, {Stage: "planned"}, {Stage: "ready", Rotation: &notice.Rotation{}},
 		{Stage: "planned", Due: &audit.DueOutput{}, Rotation: hostile}, {Stage: "ready", Due: &audit.DueOutput{}, Rotation: hostile},
+		{Stage: "warning", Retirement: odd(func(r *notice.Retirement) { r.AccessKeyID = "<b>" })}, {Stage: "warning", Retirement: odd(func(r *notice.Retirement) { r.IdleDays = -1 })},
+		{Stage: "warning", Retirement: odd(func(r *notice.Retirement) { r.NoticeSeconds = 1 << 60 })}, {Stage: "retired", Retirement: odd(func(r *notice.Retirement) { r.SoakDays = -1 })},
+		{Stage: "ready", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user, AccessKeyID: new(key), SecretID: new("s"), Polls: 10_000, PollSeconds: 1 << 40}}},
 	} {
 		if err := in.Validate(); iamkeys.CodeOf(err) != iamkeys.InvalidInput {
 			t.Errorf("%+v: got %v, want InvalidInput", in, err)

@@ -35,6 +35,7 @@ func TestMailPages(t *testing.T) {
 				{"exposure-told", "**exposed**, in mode `tell`: the command switches the key off."},
 				{"exposure-switched-off", "**exposed**, in mode `deactivate`: the key is off already."},
 				{"exposure-of-every-other", "**exposed**, of what is no Active key of a user here: a key that is off, unknown, temporary or the root user's, a user without one, and what is no key at all."},
+				{"exposure-suspected", "**exposed**, of another event than `AWS_RISK_CREDENTIALS_EXPOSED`, with a user of another account in it."},
 				{"exposure-another", "**exposed**, of another account's: whoever runs that one can act."},
 				{"exposure-throttled", "**exposed**, where AWS throttled every try: a second notice follows within the hour, `off` or `failed`."},
 				{"exposure-closed", "**exposed**, once AWS has closed its event."},

@@ -36,7 +36,15 @@ func ofRetirement(r Retirement) matter {
 		if r.AccessKeyID == "" {
 			return iamkeys.Refuse(iamkeys.InvalidInput, "retirement must have accessKeyId: the stage %s goes with what the retire function answered.", stage)
 		}
-		return nil
+		if stage == failed { // of which nothing may be known but what the execution was started with
+			return nil
+		}
+		if err := iamkeys.CheckAccessKeyID("retirement.accessKeyId", r.AccessKeyID); err != nil {
+			return err
+		}
+		return inRange(
+			number{"retirement.idleDays", r.IdleDays, 36500}, number{"retirement.quietHours", r.QuietHours, mostDays * 24}, number{"retirement.noticeSeconds", r.NoticeSeconds, mostDays * 86400},
+			number{"retirement.finalSeconds", r.FinalSeconds, mostDays * 86400}, number{"retirement.waitSeconds", r.WaitSeconds, mostDays * 86400}, number{"retirement.soakDays", r.SoakDays, mostDays})
 	}
 	m.facts = func(row row) []fact {
 		facts := []fact{{"User", r.UserName}, {"Owner", Printable(value(r.Owner))}, {"Key", join(r.AccessKeyID, row.old)}}

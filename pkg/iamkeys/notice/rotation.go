@@ -27,7 +27,9 @@ func ofRotation(r Rotation) matter {
 		if r.AccessKeyID == nil || r.SecretID == nil {
 			return iamkeys.Refuse(iamkeys.InvalidInput, "rotation must have accessKeyId and secretId: the stage %s goes with what the plan function answered.", stage)
 		}
-		return nil
+		return inRange(
+			number{"rotation.quietHours", r.QuietHours, mostDays * 24}, number{"rotation.pollSeconds", r.PollSeconds, mostDays * 86400}, number{"rotation.polls", r.Polls, mostPolls}, number{"rotation.remindAtPoll", r.RemindAtPoll, mostPolls},
+			number{"rotation.polls times pollSeconds", r.Polls * r.PollSeconds, mostDays * 86400}, number{"rotation.soakDays", r.SoakDays, mostDays}, number{"rotation.soakSeconds", r.SoakSeconds, mostDays * 86400})
 	}
 	m.facts = func(row row) []fact {
 		return []fact{

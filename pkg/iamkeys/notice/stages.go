@@ -141,6 +141,29 @@ var answers = []answer{
 	{retirement, failed, anyStep, only(iamkeys.NotifyFailed), "", "as it was", "", unwarned},
 
 	{exposure, "exposed", closed, nil, "AWS has closed its event about keys found in public", "", "", exposureClosed},
+	{exposure, "exposed", suspected, nil, "access key may be in public/access keys may be in public", "", "", exposureSuspected},
+}
+
+// A number of a rotation or retirement, and the most that it may be.
+type number struct {
+	field    string
+	is, most int
+}
+
+// More than a function answers, and little enough to be a date.
+const (
+	mostDays  = 10 * 365
+	mostPolls = 10_000
+)
+
+// inRange refuses, with InvalidInput, a number that no function answers.
+func inRange(all ...number) error {
+	for _, n := range all {
+		if n.is < 0 || n.is > n.most {
+			return iamkeys.Refuse(iamkeys.InvalidInput, "%s must be 0 to %d; got %d.", n.field, n.most, n.is)
+		}
+	}
+	return nil
 }
 
 // rowOf gives the stage's row, with what the first answer that fits says instead.

@@ -59,7 +59,14 @@ func TestNothingIsMissing(t *testing.T) {
 		}
 		s := situation{Input: in, matter: about, row: r, account: "123456789012", zone: time.UTC}
 		said := r.text(s)
-		texts := []string{s.saying(), write(s).Subject}
+		texts := []string{s.saying()}
+		if in.Exposure == nil || len(in.Exposure.Keys) == 0 { // whose texts below are all that a whole has
+			whole := write(s)
+			texts = append(texts, whole.Subject)
+			for _, part := range append(strings.Split(whole.Text, "\n\n"), strings.Split(whole.Brief, "\n")...) {
+				texts = append(texts, strings.Join(strings.Fields(part), " "))
+			}
+		}
 		for _, p := range slices.Concat(said.said, said.todo) {
 			texts = append(texts, p.words)
 			if p.command != nil {
@@ -134,7 +141,10 @@ func TestNothingIsMissing(t *testing.T) {
 			for _, k := range keys {
 				for _, account := range []string{"", "123456789012", "210987654321"} {
 					one := in
-					one.Exposure = &Exposure{Exposure: iamkeys.Exposure{Account: account, StatusCode: string(start)}, Keys: k}
+					one.Exposure = &Exposure{Exposure: iamkeys.Exposure{Account: account, StatusCode: string(start), EventTypeCode: iamkeys.ExposedCode}, Keys: k}
+					if start == suspected {
+						one.Exposure.EventTypeCode = ""
+					}
 					all = append(all, one)
 				}
 			}
@@ -145,7 +155,7 @@ func TestNothingIsMissing(t *testing.T) {
 	for _, r := range stages {
 		errs := []*StepError{nil}
 		if !r.of.list {
-			errs = append(errs, &StepError{Name: "States.Timeout"}, &StepError{Name: string(iamkeys.Throttled)})
+			errs = append(errs, &StepError{}, &StepError{Name: "States.Timeout"}, &StepError{Name: string(iamkeys.Throttled)})
 		}
 		t.Run(r.of.field+" "+string(r.stage), func(t *testing.T) {
 			for _, e := range errs {
@@ -209,11 +219,11 @@ func TestNoticesPage(t *testing.T) {
 				codes[i] = "no answer"
 			}
 		}
-		start := map[iamkeys.Start]string{anyStep: "any", unplanned: "none was planned", ours: "the soak", notOurs: "none: off by another hand", closed: "none: the event is closed"}[a.start]
+		start := map[iamkeys.Start]string{anyStep: "any", unplanned: "none was planned", ours: "the soak", notOurs: "none: off by another hand", closed: "none: the event is closed", suspected: "none: it is another event"}[a.start]
 		if start == "" {
 			start = "`" + string(a.start) + "`"
 		}
-		headline := a.headline
+		headline := strings.Replace(a.headline, "/", ", or ", 1)
 		if headline == "" {
 			headline = "as ever"
 		}

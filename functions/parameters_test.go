@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -137,5 +138,49 @@ func TestParameters(t *testing.T) {
 		if err := settings.Err(); err != nil {
 			t.Errorf("%s does not start with the template's defaults: %v", folder, err)
 		}
+	}
+}
+
+// What retirement, exposure and owner mail begin with, and within which bounds: these
+// figures are the contract's.
+func TestParametersOfTheWays(t *testing.T) {
+	tpl := template()
+	for name, want := range map[string]struct{ standard, least, most, values any }{
+		"RetirementMode":       {standard: "plan", values: []any{"off", "plan", "apply"}},
+		"MaxRetirementsPerRun": {standard: 10, least: 1, most: 50},
+		"RetireAfterDays":      {standard: 100, least: 45, most: 365},
+		"NoticeDays":           {standard: 14, least: 4, most: 339},
+		"RetireSoakDays":       {standard: 90, least: 1, most: 336},
+		"ActDays":              {standard: "MON-THU"},
+		"ExposureMode":         {standard: "tell", values: []any{"off", "tell", "deactivate"}},
+		"SenderAddress":        {standard: ""},
+		"OwnerMailDomains":     {standard: ""},
+		"Chat":                 {standard: "off", values: []any{"off", "on"}},
+	} {
+		p := tpl.Object["Parameters"].(object)[name].(object)
+		if p["Default"] != want.standard || p["MinValue"] != want.least || p["MaxValue"] != want.most || !reflect.DeepEqual(p["AllowedValues"], want.values) {
+			t.Errorf("%s is %v, %v to %v or one of %v; want %+v", name, p["Default"], p["MinValue"], p["MaxValue"], p["AllowedValues"], want)
+		}
+	}
+	for name, cases := range map[string]struct{ admitted, refused []string }{
+		"ActDays":          {[]string{"MON-THU", "SUN", "MON,WED,FRI", "FRI-MON,WED"}, []string{"", "MON-", "Monday", "1-5", "MON,,TUE", "mon", "MON-TUE-WED", "*"}},
+		"OwnerMailDomains": {[]string{"", "example.com", "example.com,mail.example.org"}, []string{"example", "@example.com", "example.com, example.org", "*.example.com", ".com", "example.com,"}},
+		"SenderAddress":    {[]string{"", "iamkeys@example.com"}, []string{"iamkeys", "a@b@example.com", "IAM <iamkeys@example.com>", "a@example.com,b@example.com", "a b@example.com"}},
+	} {
+		pattern := regexp.MustCompile(fmt.Sprint(at(tpl.Object, "Parameters", name, "AllowedPattern")))
+		for _, value := range append(cases.admitted, cases.refused...) {
+			if got, want := pattern.MatchString(value), slices.Contains(cases.admitted, value); got != want {
+				t.Errorf("%s admits %q: %t, want %t", name, value, got, want)
+			}
+		}
+	}
+	if weekly := at(tpl.Object, "Parameters", "RetirementSchedule", "Default"); weekly != "cron(0 8 ? * MON *)" {
+		t.Errorf("RetirementSchedule is %v, which is not weekly", weekly)
+	}
+	// The rule lets through the six codes that have been seen, and is off in mode off alone.
+	rule := tpl.Resources("AWS::Events::Rule")["ExposureRule"]
+	want := object{"source": []any{"aws.health"}, "detail": object{"service": []any{"RISK"}, "eventTypeCode": []any{object{"prefix": "AWS_RISK_CREDENTIALS_"}, object{"prefix": "AWS_RISK_IAM_QUARANTINE"}}}}
+	if !reflect.DeepEqual(rule["EventPattern"], want) || !reflect.DeepEqual(rule["State"], object{"Fn::If": []any{"ExposureIsOff", "DISABLED", "ENABLED"}}) {
+		t.Errorf("ExposureRule is %v for %v", rule["State"], rule["EventPattern"])
 	}
 }

@@ -106,7 +106,7 @@ func (s situation) exposed() (all []paragraph) {
 		return paragraphs(say("What to do, at once: the event could not be read. Open it in the AWS Health Dashboard of the account; it names the keys."))
 	}
 	for _, k := range s.Exposure.Keys {
-		all = append(all, k.told(s.Exposure.Account, s.account)...)
+		all = append(all, k.told(s.Stage, s.Exposure.Account, s.account)...)
 	}
 	if n := s.Exposure.Omitted; n > 0 {
 		all = append(all, say("%s more: see the event in the AWS Health Dashboard, and the execution that handles it.", Several(n, "key")))
@@ -127,7 +127,7 @@ func (k ExposedKey) account(event string) string {
 
 // told says of one key how it stands and what to do. A key of another account than ours
 // is acted on there.
-func (k ExposedKey) told(account, ours string) []paragraph {
+func (k ExposedKey) told(stage Stage, account, ours string) []paragraph {
 	account = k.account(account)
 	other := account != ours // one that is not known, too
 	account = nonempty(Printable(account), "UNKNOWN")
@@ -158,6 +158,7 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 	all := paste("aws", "iam", "list-access-keys", "--user-name", nameOr(user))
 	each := paste("aws", "iam", "update-access-key", "--user-name", nameOr(user), "--access-key-id", nonempty(id, "KEY"), "--status", "Inactive")
 	active := k.Status != nil && *k.Status == iamkeys.Active
+	isOff := k.Status != nil && (*k.Status == iamkeys.Inactive || *k.Status == iamkeys.Expired) // any other word may mean that it can be used
 	switch {
 	case entity == "" && id == "" && user == "":
 		return paragraphs(say("The event names no access key and no user. What to do, at once: open it in the AWS Health Dashboard of the account; it may say more there."))
@@ -185,10 +186,12 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 		return paragraphs(
 			say("%s is not known to this account: it was deleted, or never was this account's. What to do: look in CloudTrail for what was done with it, and make sure that it is gone:", id),
 			whose)
-	case k.Status != nil && !active && k.Deactivate:
+	case isOff && k.Deactivate:
 		return paragraphs(say("%s was Active, and is switched off%s. If it becomes Active again, somebody has done that.", name, how))
-	case k.Status != nil && !active:
+	case isOff:
 		return paragraphs(say("%s is off already%s.", name, how))
+	case k.Throttled != nil && k.Left == nil && stage == failed:
+		return paragraphs(say("%s could not be switched off, since AWS throttled every attempt, and it is tried no more. What to do, at once:", name), off)
 	case k.Throttled != nil && k.Left == nil:
 		return paragraphs(say("%s could not be switched off yet, since AWS throttled every attempt; it is tried on for an hour, and you will be told. To be faster:", name), off)
 	case active && k.Deactivate && value(k.Error) == "" && k.Left != nil:
@@ -200,7 +203,7 @@ func (k ExposedKey) told(account, ours string) []paragraph {
 	case k.Known == nil || user == "":
 		return paragraphs(say("%s could not be looked up. What to do, at once: find its user, and switch the key off.", id),
 			whose, each)
-	case k.Status == nil:
+	case !active:
 		return paragraphs(say("%s is not known to be off%s. What to do, at once:", name, how), off)
 	}
 	return paragraphs(say("%s can be used by anybody who has seen it%s. What to do, at once:", name, how), off)

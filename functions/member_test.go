@@ -30,8 +30,8 @@ func TestMemberRole(t *testing.T) {
 			have[action] = true
 			resource := "*"
 			switch {
-			case scopes[action] == nil && strings.HasPrefix(action, "iam:"):
-				resource = userARN + "/*"
+			case reach[action] == nil && strings.HasPrefix(action, "iam:"):
+				resource = anyUser
 			case strings.HasPrefix(action, "securityhub:"):
 				resource = "arn:${AWS::Partition}:securityhub:*:${AWS::AccountId}:product/${AWS::AccountId}/default"
 			}

@@ -11,27 +11,71 @@ import (
 	"iamkeys/functions/functionstest"
 )
 
-// dependsOn are the permissions that an action needs beside its own.
-var dependsOn = map[string][]string{
-	"s3:GetObject":                  {"s3:ListBucket", "kms:Decrypt"},               // ListBucket, or a missing object is AccessDenied
-	"s3:PutObject":                  {"s3:PutObjectTagging", "kms:GenerateDataKey"}, // a run's files are tagged, to expire
-	"sns:Publish":                   {"kms:GenerateDataKey", "kms:Decrypt"},
-	"secretsmanager:PutSecretValue": {"kms:GenerateDataKey", "kms:Decrypt"},
-}
-
 // changing are the actions that change keys.
 var changing = []string{"iam:CreateAccessKey", "iam:UpdateAccessKey", "iam:DeleteAccessKey"}
 
-const userARN, secretARN = "arn:${AWS::Partition}:iam::${AWS::AccountId}:user", "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${SecretPrefix}*"
+const (
+	ourUsers, anyUser = "arn:${AWS::Partition}:iam::${AWS::AccountId}:user${UserPath}*", "arn:${AWS::Partition}:iam::${AWS::AccountId}:user/*"
+	reports, markers  = "${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"
+	states            = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:"
+	rotations         = states + "execution:${AWS::StackName}-Rotation:*"
+	retirements       = states + "execution:${AWS::StackName}-Retirement:*"
+)
+
+// reach is what an action is allowed on, by the action or, where it differs, by the
+// function and the action; the rest are users and secrets.
+var reach = map[string][]string{
+	// IAM and Organizations offer no resource for these.
+	"organizations:ListAccounts": {"*"}, "iam:GenerateCredentialReport": {"*"}, "iam:GetCredentialReport": {"*"}, "iam:GetAccountAuthorizationDetails": {"*"}, "iam:GetAccountSummary": {"*"},
+	"iam:ListAttachedGroupPolicies": {"arn:${AWS::Partition}:iam::${AWS::AccountId}:group/*"},
+	"s3:GetObject":                  {reports}, "exposed s3:GetObject": {markers}, "digest s3:GetObject": {reports, markers},
+	"s3:PutObject": {reports}, "exposed s3:PutObject": {markers}, "digest s3:PutObject": {markers}, "notify s3:PutObject": {markers},
+	"sns:Publish":                     {"NotificationTopic", "ChatTopic if HasChat"},
+	"ses:SendEmail":                   {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/* if HasSenderAddress from SenderAddress"},
+	"sts:AssumeRole":                  {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole} if IsOrganization"},
+	"states:ListExecutions":           {states + "stateMachine:${AWS::StackName}-Rotation", states + "stateMachine:${AWS::StackName}-Retirement"},
+	"states:DescribeExecution":        {rotations, retirements},
+	"due states:DescribeExecution":    {rotations},
+	"unused states:DescribeExecution": {retirements},
+	"securityhub:BatchImportFindings": {"arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:product/${AWS::AccountId}/default if SendsFindings"},
+}
+
+// looking are the functions that look at all users; they change none.
+var looking = []string{"audit", "due", "exposed", "retire", "unused"}
+
+func reachOf(folder, action string) []string {
+	for _, name := range []string{folder + " " + action, action} {
+		if resources := reach[name]; resources != nil {
+			return resources
+		}
+	}
+	switch {
+	case strings.HasPrefix(action, "secretsmanager:"):
+		return []string{"arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:${SecretPrefix}*"}
+	case slices.Contains(looking, folder):
+		return []string{anyUser}
+	}
+	return []string{ourUsers}
+}
+
+// beside are the rights that an action needs beside its own, by action or by right.
+var beside = map[string][]string{
+	"s3:GetObject":                  {"s3:ListBucket on ReportBucket.Arn", "kms:Decrypt on KmsKeyArn if HasKmsKey through s3"}, // ListBucket, or a missing object is AccessDenied
+	"s3:PutObject":                  {"kms:GenerateDataKey on KmsKeyArn if HasKmsKey through s3"},
+	"s3:PutObject on " + reports:    {"s3:PutObjectTagging on " + reports}, // a run's files are tagged, to expire
+	"sns:Publish":                   {"kms:GenerateDataKey on TopicKey.Arn through sns", "kms:Decrypt on TopicKey.Arn through sns"},
+	"secretsmanager:PutSecretValue": {"kms:GenerateDataKey on SecretKmsKeyArn if HasSecretKmsKey through secretsmanager", "kms:Decrypt on SecretKmsKeyArn if HasSecretKmsKey through secretsmanager"},
+}
 
 // A statement is one of a policy, with its actions and resources as lists.
 type statement struct {
 	effect             string
 	actions, resources []string
+	when               string // the template's condition under which it stands, "" for always
 	condition          object
 }
 
-// statements gives the statements of a resource's Policies; those under !If too.
+// statements gives the statements of a resource's Policies.
 func statements(properties object) []statement {
 	var found []statement
 	for _, policy := range list(properties["Policies"]) {
@@ -39,26 +83,51 @@ func statements(properties object) []statement {
 			policy = document
 		}
 		for _, s := range list(at(policy, "Statement")) {
+			var st statement
 			if branches := list(at(s, "Fn::If")); branches != nil {
-				s = branches[1]
+				st.when, s = branches[0].(string), branches[1]
 			}
-			st := statement{effect: fmt.Sprint(at(s, "Effect")), actions: words(at(s, "Action"))}
+			st.effect, st.actions = fmt.Sprint(at(s, "Effect")), words(at(s, "Action"))
 			st.condition, _ = at(s, "Condition").(object)
 			for _, r := range list(at(s, "Resource")) {
-				if sub, ok := at(r, "Fn::Sub").(string); ok {
-					st.resources = append(st.resources, sub)
-				} else if attribute, ok := at(r, "Fn::GetAtt").(string); ok {
-					st.resources = append(st.resources, attribute)
-				} else if name, ok := at(r, "Ref").(string); ok {
-					st.resources = append(st.resources, name)
-				} else {
-					st.resources = append(st.resources, fmt.Sprint(r))
+				name := r
+				for _, function := range []string{"Fn::Sub", "Fn::GetAtt", "Ref"} {
+					if of := at(r, function); of != nil {
+						name = of
+					}
 				}
+				st.resources = append(st.resources, fmt.Sprint(name))
 			}
 			found = append(found, st)
 		}
 	}
 	return found
+}
+
+// rights gives each action on each resource that the statement is about, such as
+// "kms:Decrypt on KmsKeyArn if HasKmsKey through s3".
+func (s statement) rights() []string {
+	on := ""
+	if s.when != "" {
+		on = " if " + s.when
+	}
+	switch through, _ := at(s.condition, "StringLike", "kms:ViaService", "Fn::Sub").(string); {
+	case strings.HasSuffix(through, ".${AWS::Region}.*"): // a service's name ends otherwise in China
+		on += " through " + strings.TrimSuffix(through, ".${AWS::Region}.*")
+	case reflect.DeepEqual(s.condition, object{"StringEquals": object{"ses:FromAddress": ref("SenderAddress")}}):
+		on += " from SenderAddress"
+	case reflect.DeepEqual(s.condition, object{"Null": object{"aws:ResourceTag/iamkeys:protect": "false"}}): // the tag is there, whatever its value
+		on += " that is protected"
+	case s.condition != nil:
+		on += fmt.Sprint(" given ", s.condition)
+	}
+	var all []string
+	for _, action := range s.actions {
+		for _, resource := range s.resources {
+			all = append(all, action+" on "+resource+on)
+		}
+	}
+	return all
 }
 
 // actionsOf gives the IAM actions that an operation's ports stand for.
@@ -75,103 +144,37 @@ func actionsOf(operation any) []string {
 	return slices.Sorted(maps.Keys(actions))
 }
 
-func TestPoliciesAreTheOperationsActions(t *testing.T) {
+// A function's policy is what its operation calls, where this stack has it, and no more.
+// What changes keys is denied for users that have the tag iamkeys:protect.
+func TestPolicies(t *testing.T) {
 	for folder, properties := range template().Functions() {
-		allowed := map[string]bool{}
-		for _, s := range statements(properties) {
-			for _, action := range s.actions {
-				if s.effect == "Allow" {
-					allowed[action] = true
-				}
-			}
-		}
 		wanted := map[string]bool{}
-		marks := slices.ContainsFunc(statements(properties), func(s statement) bool { // nothing but markers, which never expire
-			return slices.Contains(s.actions, "s3:PutObject") && slices.Equal(s.resources, []string{"${ReportBucket.Arn}/markers/*"})
-		})
 		for _, action := range actionsOf(operations()[folder]) {
-			wanted[action] = true
-			for _, dependency := range dependsOn[action] {
-				wanted[dependency] = dependency != "s3:PutObjectTagging" || !marks
+			for _, resource := range reachOf(folder, action) {
+				right := action + " on " + resource
+				for _, r := range slices.Concat([]string{right}, beside[action], beside[right]) {
+					wanted["Allow "+r] = true
+				}
+			}
+			if slices.Contains(changing, action) {
+				wanted["Deny "+action+" on "+anyUser+" that is protected"] = true
 			}
 		}
-		for action, wants := range wanted {
-			if wants && !allowed[action] {
-				t.Errorf("%s calls %s, and its policy does not allow it: on AWS that is AccessDenied", folder, action)
-			}
-		}
-		for action := range allowed {
-			if !wanted[action] {
-				t.Errorf("%s may call %s, which its operation has no method for: each function holds what it uses and no more", folder, action)
-			}
-		}
-	}
-}
-
-// A scope is what a policy may allow an action on: these resources, and no others.
-var scopes = map[string][]string{
-	// IAM and Organizations offer no resource for these.
-	"organizations:ListAccounts": {"*"}, "iam:GenerateCredentialReport": {"*"}, "iam:GetCredentialReport": {"*"}, "iam:GetAccountAuthorizationDetails": {"*"}, "iam:GetAccountSummary": {"*"},
-	"s3:ListBucket": {"ReportBucket.Arn"}, // a condition on s3:prefix would never hold: GetObject carries none
-	"s3:GetObject":  {"${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"}, "s3:PutObject": {"${ReportBucket.Arn}/reports/*", "${ReportBucket.Arn}/markers/*"},
-	"s3:PutObjectTagging":             {"${ReportBucket.Arn}/reports/*"},
-	"iam:ListAttachedGroupPolicies":   {"arn:${AWS::Partition}:iam::${AWS::AccountId}:group/*"},
-	"sns:Publish":                     {"NotificationTopic", "ChatTopic"},
-	"ses:SendEmail":                   {"arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*"},
-	"sts:AssumeRole":                  {"arn:${AWS::Partition}:iam::*:role${RolePath}${MemberRole}"},
-	"states:ListExecutions":           {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Rotation", "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:stateMachine:${AWS::StackName}-Retirement"},
-	"states:DescribeExecution":        {"arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Rotation:*", "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${AWS::StackName}-Retirement:*"},
-	"securityhub:BatchImportFindings": {"arn:${AWS::Partition}:securityhub:${AWS::Region}:${AWS::AccountId}:product/${AWS::AccountId}/default"},
-}
-
-// keyOf is the KMS key that a service uses for a function.
-var keyOf = map[string]string{"secretsmanager": "SecretKmsKeyArn", "sns": "TopicKey.Arn", "s3": "KmsKeyArn"}
-
-func TestPoliciesAreScoped(t *testing.T) {
-	for folder, properties := range template().Functions() {
-		users := userARN + "${UserPath}*"
-		if folder == "audit" || folder == "due" || folder == "exposed" || folder == "retire" || folder == "unused" {
-			users = userARN + "/*" // they look at all users and change none
-		}
-		var changes, denied []string
+		has := map[string]bool{}
 		for _, s := range statements(properties) {
-			for _, action := range s.actions {
-				if s.effect == "Deny" {
-					condition := object{"Null": object{"aws:ResourceTag/iamkeys:protect": "false"}}
-					if !slices.Equal(s.resources, []string{userARN + "/*"}) || !reflect.DeepEqual(s.condition, condition) {
-						t.Errorf("%s: the Deny must be for every user that has the tag iamkeys:protect, whatever its value: it is on %v if %v", folder, s.resources, s.condition)
-					}
-					denied = append(denied, action)
-					continue
-				}
-				if slices.Contains(changing, action) {
-					changes = append(changes, action)
-				}
-				may, ok := scopes[action]
-				switch prefix, _, _ := strings.Cut(action, ":"); {
-				case ok:
-				case prefix == "iam":
-					may = []string{users}
-				case prefix == "secretsmanager":
-					may = []string{secretARN}
-				case prefix == "kms":
-					through, _ := at(s.condition, "StringLike", "kms:ViaService", "Fn::Sub").(string)
-					service, region, _ := strings.Cut(through, ".")
-					if may = []string{keyOf[service]}; region != "${AWS::Region}.*" {
-						t.Errorf("%s: %s is allowed if %v: a function uses a key through the service that encrypts with it, whose name ends otherwise in China", folder, action, s.condition)
-					}
-				}
-				for _, resource := range s.resources {
-					if !slices.Contains(may, resource) {
-						t.Errorf("%s: %s is allowed on %s, want one of %v: a function reaches only what this stack is for", folder, action, resource, may)
-					}
-				}
+			for _, r := range s.rights() {
+				has[s.effect+" "+r] = true
 			}
 		}
-		slices.Sort(changes)
-		slices.Sort(denied)
-		if !slices.Equal(changes, denied) {
-			t.Errorf("%s may do %v, and for users tagged iamkeys:protect %v is denied: the tag must stop every change", folder, changes, denied)
+		for r := range wanted {
+			if !has[r] {
+				t.Errorf("%s needs, and does not have: %s", folder, r)
+			}
+		}
+		for r := range has {
+			if !wanted[r] {
+				t.Errorf("%s has, and its operation has no use for: %s", folder, r)
+			}
 		}
 	}
 }

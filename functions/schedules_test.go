@@ -74,8 +74,16 @@ func TestSchedules(t *testing.T) {
 			}
 		}
 	}
-	onFailure := at(tpl.Functions()["audit"], "EventInvokeConfig", "DestinationConfig", "OnFailure")
-	if !reflect.DeepEqual(onFailure, object{"Type": "SQS", "Destination": object{"Fn::GetAtt": "DeadLetterQueue.Arn"}}) {
-		t.Errorf("audit's OnFailure is %v: Scheduler only hands the event over, so an audit that fails for good must reach the dead-letter queue from Lambda", onFailure)
+	// Scheduler only hands the event over, and Lambda the audit's answer to digest: what fails for good after that must not go unseen.
+	given := func(kind, target string) object {
+		return object{"Type": kind, "Destination": object{"Fn::GetAtt": target + ".Arn"}}
+	}
+	for folder, want := range map[string]object{
+		"audit":  {"OnFailure": given("SQS", "DeadLetterQueue"), "OnSuccess": given("Lambda", "DigestFunction")},
+		"digest": {"OnFailure": given("SQS", "DeadLetterQueue")},
+	} {
+		if got := at(tpl.Functions()[folder], "EventInvokeConfig", "DestinationConfig"); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: Lambda hands on %v, want %v", folder, got, want)
+		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // TestRetirementKeepsItsPromises runs the retirement, and beside it rotations, other
-// retirements and the schedules that start both, as their files have them over the real
-// functions, on one user: while consumers use the keys, people switch, protect, exempt
+// retirements, the schedules that start both, and AWS Health's events of keys in public,
+// as their files have them over the real functions, on one user: while consumers use the keys, people switch, protect, exempt
 // and delete them, take RetirementMode from apply, calls fail and functions die. A
 // witness holds every change to the promises.
 func TestRetirementKeepsItsPromises(t *testing.T) {
@@ -44,14 +44,18 @@ func TestRetirementKeepsItsPromises(t *testing.T) {
 // A retiringStack is a deployment of a RetirementMode, with the workflows that its schedules start.
 type retiringStack struct {
 	*functionstest.Stack
-	rotateDue, retireUnused *asl.Machine
+	rotateDue, retireUnused, exposure *asl.Machine
 }
 
-// retiringStacks are those of apply, and of plan.
+// retiringStacks are those where all is done, and where all is only told.
 var retiringStacks = sync.OnceValue(func() (all []retiringStack) {
-	for _, mode := range []string{"apply", "plan"} {
-		s := functionstest.New(map[string]string{"RetirementMode": mode, "RetireSoakDays": fmt.Sprint(int(retireSoak / day)), "RotationMode": "apply"})
-		all = append(all, retiringStack{s, workflow("rotate-due", "RotateDueStateMachine", s.Deployment), workflow("retire-unused", "RetireUnusedStateMachine", s.Deployment)})
+	for _, mode := range []map[string]string{{"RetirementMode": "apply", "ExposureMode": "deactivate"}, {"RetirementMode": "plan", "ExposureMode": "tell"}} {
+		mode["RotationMode"], mode["RetireSoakDays"] = "apply", fmt.Sprint(int(retireSoak/day))
+		s := functionstest.New(mode)
+		all = append(all, retiringStack{
+			s, workflow("rotate-due", "RotateDueStateMachine", s.Deployment), workflow("retire-unused", "RetireUnusedStateMachine", s.Deployment),
+			workflow("exposure", "ExposureStateMachine", s.Deployment),
+		})
 	}
 	return all
 })
@@ -62,14 +66,14 @@ var keepActs = slices.Concat(acts, []act{
 	{"exempt the user", func(w *world) {
 		w.keepWith(iamkeys.Tag{Key: iamkeys.TagExemptUntil, Value: w.Now().AddDate(0, 0, 399).Format(time.DateOnly)}, iamkeys.Tag{Key: iamkeys.TagExemptReason, Value: "half-yearly"})
 	}},
-	{"change RetirementMode", func(w *world) {
-		mode := retiringStacks()[w.pick(2, "RetirementMode")].Stack
+	{"change RetirementMode and ExposureMode", func(w *world) {
+		mode := retiringStacks()[w.pick(2, "modes")].Stack
 		if w.stack == mode {
 			return
 		}
 		w.stack, w.modeAt = mode, w.Now()
-		for _, e := range w.started { // Retire may be at work in both modes
-			if strings.HasPrefix(e.kept, "RetirementMode") {
+		for _, e := range w.started { // Retire and Exposed may be at work in both modes
+			if strings.Contains(e.kept, "Mode is ") {
 				e.kept = ""
 			}
 		}
@@ -135,7 +139,7 @@ func randomRetirement(rt *rapid.T) *world {
 	}
 	w.start(hour, "retire-"+old, retirement(), input, nil)
 	for range []int{0, 0, 1, 1, 2, 3}[w.pick(6, "beside")] {
-		switch w.pick(5, "what") {
+		switch w.pick(7, "what") {
 		case 0, 1:
 			wait := w.one("rotation waits", 2*day, 4*day)
 			rotate := map[string]any{"userName": user, "accessKeyId": old, "quietHours": 24, "maxWaitDays": int(wait / day), "soakDays": 1 + w.pick(3, "rotation's soak"), "pollHours": 24}
@@ -147,6 +151,23 @@ func randomRetirement(rt *rapid.T) *world {
 			keys := w.Keys(user)
 			key := keys[w.pick(len(keys), "of key")].AccessKeyID
 			w.start(when("another retirement at"), fmt.Sprint("retire-", key, "-", len(w.started)), retirement(), map[string]any{"userName": user, "accessKeyId": key}, nil)
+		case 5, 6: // an event comes twice, and again as AWS updates it
+			keys := w.Keys(user)
+			h := healthEvent{arn: fmt.Sprint("arn:aws:health:us-east-1::event/RISK/", len(w.started)), code: "AWS_RISK_CREDENTIALS_EXPOSED", status: "open"}
+			if w.chance(6, "quarantined") {
+				h.code = "AWS_RISK_IAM_QUARANTINE"
+			}
+			h.entities = [][]string{{keys[0].AccessKeyID}, {keys[len(keys)-1].AccessKeyID}, {user, keys[0].AccessKeyID}, {"AKIANOSUCHKEY0000000", keys[0].AccessKeyID}}[w.pick(4, "entities")]
+			m := stacks[0].exposure
+			at := when("an exposure at")
+			w.expose(at, m, h)
+			if w.chance(2, "the event again") {
+				w.expose(at+w.one("later", 0, time.Second, time.Minute, day, 6*day), m, h)
+			}
+			if w.chance(3, "updated") {
+				h.status = "closed"
+				w.expose(at+w.one("updated after", time.Second, hour, 3*day), m, h)
+			}
 		case 3, 4: // the schedules' events come twice, late and out of order
 			kind := w.pick(2, "schedule")
 			for range 1 + w.pick(2, "again") {

@@ -80,6 +80,8 @@ func (c *tally) add(w *world) {
 			c.of["stopped"]++
 		case e.machine == retirement():
 			c.of[e.outcome()]++
+		case e.event != nil:
+			c.of["exposure told"]++
 		case e.machine != rotation():
 		default:
 			c.of["success"]++

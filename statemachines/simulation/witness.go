@@ -273,6 +273,10 @@ func (v *witness) switchedOff(h *hand, k iamkeys.AccessKey) {
 	}
 	record := offRecord{now.Add(h.skew), h.began, time.Duration(hours)*time.Hour + iamkeys.LastUsedLag}
 	v.off[id], v.gone[id] = record, "iamkeys"
+	if e.event != nil {
+		v.exposedOff(h, k)
+		return
+	}
 	v.goesFirst(h)
 	if e.machine == retirement() {
 		v.retired(h, k, record)
@@ -438,7 +442,13 @@ func (w *world) end(e *execution) {
 	if n := e.run.History.Events; n > maxEvents {
 		w.fail("the history has %d events", n)
 	}
-	if e.failure == nil && e.stopped || e.input["userName"] != user {
+	if e.failure == nil && e.stopped {
+		return
+	}
+	if e.event != nil {
+		w.endExposure(e)
+	}
+	if e.input["userName"] != user {
 		return
 	}
 	if e.machine == retirement() {

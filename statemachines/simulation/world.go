@@ -73,8 +73,9 @@ type world struct {
 	meanwhile func(e *execution, function string, payload map[string]any)
 
 	stack     *functionstest.Stack
-	modeAt    time.Time // when RetirementMode was changed last
-	tagged    string    // the tag by which people keep the user's keys from retirement, "" for none
+	modeAt    time.Time             // when RetirementMode was changed last
+	standing  map[string]*execution // key → the exposure that a person's standing word let switch it off
+	tagged    string                // the tag by which people keep the user's keys from retirement, "" for none
 	taggedAt  time.Time
 	secretID  string
 	consumers []*consumer
@@ -372,10 +373,16 @@ func (e *execution) invoke(a *actor, function string, payload any) (any, error) 
 	w.state(event)
 	in, _ := payload.(map[string]any)
 	w.meanwhile(e, function, in)
-	if function == "retire" {
+	switch function {
+	case "retire":
 		e.kept = w.keeps(e, w.ListLag)
+	case "exposed":
+		e.kept = w.spares(e)
 	}
 	what := w.trouble(e, function)
+	if what == paused && e.event != nil { // who redrives it days later gives the order anew
+		what = again
+	}
 	w.disturbed = w.disturbed || what != smooth
 	run := func(a *actor, slow bool) (any, *asl.Error) {
 		return w.lambda(a, &hand{function: function, execution: e, payload: in, slow: slow}, event)
@@ -436,8 +443,10 @@ type execution struct {
 	notices []iamkeys.Message
 	told    map[string]time.Time // stage → when it was published first
 
-	// Of a retirement.
-	kept   string    // why the key must be kept, by what the latest Retire could see; "" for nothing
+	event *healthEvent // of an exposure
+
+	// Of a retirement, and of an exposure.
+	kept   string    // why the key must be kept, by what the latest Retire or Exposed could see; "" for nothing
 	unsure bool      // an attempt to switch the key off ended in anything but Throttled: what is off then counts as its own
 	off    time.Time // when it had switched the key off
 }
@@ -594,7 +603,7 @@ func (e *execution) wait(a *actor, d time.Duration) error {
 	if e.run.History.Events > 25_000 { // where Step Functions ends it; the witness wants less
 		return errStopped
 	}
-	if e.machine.States[e.state()].Type == "Wait" && w.trouble(e, "") == paused {
+	if s := e.machine.States[e.state()]; s != nil && s.Type == "Wait" && w.trouble(e, "") == paused {
 		w.disturbed = true
 		a.sleep(d / 4 * time.Duration(w.pick(4, "stopped after quarters")))
 		if e.stopped || !e.redrive(a, time.Duration(w.pick(14*24, "hours until it is redriven"))*time.Hour) {

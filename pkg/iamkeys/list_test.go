@@ -25,6 +25,10 @@ func TestList(t *testing.T) {
 	if got := out.AccessKeys[1].AgeDays; got != 1 {
 		t.Errorf("a second short of two days is %d days, want 1", got)
 	}
+	same := []iamkeys.AccessKey{{AccessKeyID: "AKIAB", CreateDate: a.Now()}, {AccessKeyID: "AKIAA", CreateDate: a.Now()}, {AccessKeyID: "AKIAC", CreateDate: a.Now().Add(-day)}}
+	if got := iamkeys.OldestFirst(same); got[0].AccessKeyID != "AKIAC" || got[1].AccessKeyID != "AKIAA" || got[2].AccessKeyID != "AKIAB" {
+		t.Errorf("of the same second, by ID: got %v", got)
+	}
 	_, err = list.Run(t.Context(), iamkeys.ListInput{UserName: "nobody"})
 	wantCode(t, err, iamkeys.NoSuchEntity)
 }

@@ -101,15 +101,17 @@ var workflows = []Workflow{RotationWorkflow, RetirementWorkflow}
 
 // giveWay refuses with InProgress when one of the user's unfinished rotations and
 // retirements goes before this execution of the workflow. With a key, retirements of
-// the user's other ones do not count. Whose an execution is, its input says.
-func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, own Workflow, this *ThisExecution, accessKeyID string) error {
+// the user's other ones do not count. Whose an execution is, its input says; those whose
+// names say that they are about other users' keys are not asked for it: there may be
+// hundreds, and Step Functions answers a few a second.
+func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, keys []AccessKey, own Workflow, this *ThisExecution, accessKeyID string) error {
 	for _, workflow := range workflows {
 		running, err := sfn.ListExecutions(ctx, workflow, ExecutionRunning, time.Time{})
 		if err != nil && CodeOf(err) != NoSuchEntity { // then there are no executions of it
 			return err
 		}
 		for _, e := range running {
-			if workflow == own && this != nil && e.Name == this.Name || !this.after(e) {
+			if workflow == own && this != nil && e.Name == this.Name || !this.after(e) || e.ofOthers(keys, accessKeyID) {
 				continue
 			}
 			if e, err = sfn.DescribeExecution(ctx, workflow, e.Name); err != nil {
@@ -127,6 +129,24 @@ func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, own Wo
 		}
 	}
 	return nil
+}
+
+// ofOthers reports whether the execution's name says that it is about none of these keys
+// or, of a retirement, about another one than that which is named.
+func (e Execution) ofOthers(keys []AccessKey, accessKeyID string) bool {
+	id, prefix := e.Name, ""
+	if e.Workflow == RetirementWorkflow {
+		prefix = RetirePrefix
+	}
+	id, _, _ = strings.Cut(strings.TrimPrefix(id, prefix), "-")
+	if !strings.HasPrefix(e.Name, prefix) || !accessKeyIDs.MatchString(id) {
+		return false // a name that no function takes: its input says more
+	}
+	if e.Workflow == RetirementWorkflow && accessKeyID != "" {
+		return id != accessKeyID
+	}
+	_, ours := find(keys, id)
+	return !ours
 }
 
 // A subject is what an execution is about.

@@ -113,7 +113,7 @@ func (o Plan) Run(ctx context.Context, in PlanInput) (Rotation, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := giveWay(ctx, o.StepFunctions, s.userName, RotationWorkflow, in.Execution, ""); err != nil {
+	if err := giveWay(ctx, o.StepFunctions, s.userName, s.keys, RotationWorkflow, in.Execution, ""); err != nil {
 		return r, err
 	}
 	r.UserName, r.SecretID, r.SecretARN = s.userName, Optional(s.secretID), Optional(s.secret.ARN)

@@ -2,6 +2,7 @@ package iamkeys_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -307,7 +308,7 @@ func TestPlanProtected(t *testing.T) {
 
 // Of one user's rotations the one begun first goes on.
 func TestPlanGivesWay(t *testing.T) {
-	const old = "AKIAIAMKEYSTEST00001" // the user's key
+	const old, second = "AKIAIAMKEYSTEST00001", "AKIAIAMKEYSTEST00002" // the user's keys, the second one where the other execution is about it
 	this := iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: old, Input: json.RawMessage(`{"userName":"` + user + `"}`), Started: iamkeystest.Epoch}
 	with := func(change func(*iamkeys.Execution)) iamkeys.Execution {
 		e := this
@@ -325,10 +326,12 @@ func TestPlanGivesWay(t *testing.T) {
 	}{
 		{"alone", this, ""},
 		{"an earlier one", with(started(-time.Millisecond)), iamkeys.InProgress},
-		{"an earlier one of another key", with(func(e *iamkeys.Execution) { e.Name = "AKIAIOSFODNN7EXAMPLE"; e.Started = e.Started.Add(-40 * day) }), iamkeys.InProgress},
+		{"an earlier one of another key", with(func(e *iamkeys.Execution) { e.Name = second; e.Started = e.Started.Add(-40 * day) }), iamkeys.InProgress},
+		{"an earlier one whose name says nothing", with(func(e *iamkeys.Execution) { e.Name = "by-hand"; started(-time.Hour)(e) }), iamkeys.InProgress},
+		{"an earlier one of a key that is not the user's", with(func(e *iamkeys.Execution) { e.Name = "AKIAIOSFODNN7EXAMPLE"; started(-time.Hour)(e) }), ""},
 		{"a later one", with(started(time.Millisecond)), ""},
 		{"at the same instant, the greater name", with(started(time.Microsecond)), ""},
-		{"at the same instant, the lesser name", with(func(e *iamkeys.Execution) { e.Name = "AKIAIAMKEYSTEST00000" }), iamkeys.InProgress},
+		{"at the same instant, the lesser name", with(func(e *iamkeys.Execution) { e.Name = "-" }), iamkeys.InProgress},
 		{"an earlier one in another letter case", with(func(e *iamkeys.Execution) {
 			started(-time.Hour)(e)
 			e.Input = json.RawMessage(`{"userName":"CI-Deploy"}`)
@@ -347,7 +350,7 @@ func TestPlanGivesWay(t *testing.T) {
 		}), ""},
 		{"an earlier retirement", with(func(e *iamkeys.Execution) {
 			started(-time.Hour)(e)
-			e.Workflow, e.Name = iamkeys.RetirementWorkflow, "retire-AKIAIOSFODNN7EXAMPLE"
+			e.Workflow, e.Name = iamkeys.RetirementWorkflow, "retire-"+second
 		}), iamkeys.InProgress},
 		{"an earlier one that was stopped and redriven", with(started(-time.Hour)), iamkeys.InProgress},
 	} {
@@ -355,6 +358,9 @@ func TestPlanGivesWay(t *testing.T) {
 			a := iamkeystest.NewAccount()
 			a.AddUser(user)
 			a.AddKey(user, 80*day)
+			if strings.HasSuffix(c.other.Name, second) {
+				a.AddKey(user, 200*day)
+			}
 			a.SetExecution(this)
 			a.SetExecution(c.other)
 			in := iamkeys.PlanInput{UserName: user, Execution: &iamkeys.ThisExecution{Name: this.Name, Started: this.Started}}
@@ -386,6 +392,37 @@ func TestPlanGivesWay(t *testing.T) {
 			wantCode(t, err, iamkeys.Throttled)
 		}
 	})
+}
+
+// Step Functions describes a few executions a second: other users' hundreds, which all
+// come on the same days, are told by their names.
+func TestGiveWayAsksForItsOwn(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	key := a.AddKey(user, 200*day)
+	for i := range 500 {
+		other := fmt.Sprintf("AKIAOTHERUSERS%06d", i)
+		input := json.RawMessage(`{"userName":"other","accessKeyId":"` + other + `"}`)
+		a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: other, Started: a.Now().Add(-day), Input: input})
+		a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RetirementWorkflow, Name: "retire-" + other + "-2", Started: a.Now().Add(-day), Input: input})
+	}
+	asked := func(p *iamkeystest.Process) int {
+		n := 0
+		for _, call := range p.Calls {
+			if call == "states:DescribeExecution" {
+				n++
+			}
+		}
+		return n
+	}
+	p := a.Start()
+	if _, err := planner(p).Run(t.Context(), iamkeys.PlanInput{UserName: user}); err != nil || asked(p) > 0 {
+		t.Errorf("plan: %v, after asking for %d executions", err, asked(p))
+	}
+	p = a.Start()
+	if _, err := retirer(p).Run(t.Context(), iamkeys.RetireInput{UserName: user, AccessKeyID: key, Stage: iamkeys.RetireOff}); err != nil || asked(p) > 0 {
+		t.Errorf("retire: %v, after asking for %d executions", err, asked(p))
+	}
 }
 
 // Where the old key was last used by SES, its mail hosts hold what is derived from it:

@@ -128,7 +128,7 @@ func (o Retire) Run(ctx context.Context, in RetireInput) (RetireOutput, error) {
 		return out, Refuse(RetirementOff, "Retirements are not carried out (parameter RetirementMode is not apply), so access key %s of user %s is kept. Set it to apply, or start the retirement with insist true.", key.AccessKeyID, user.UserName)
 	}
 	if in.Stage != RetireDelete {
-		if err := giveWay(ctx, o.StepFunctions, user.UserName, RetirementWorkflow, in.Execution, in.AccessKeyID); err != nil {
+		if err := giveWay(ctx, o.StepFunctions, user.UserName, keys, RetirementWorkflow, in.Execution, in.AccessKeyID); err != nil {
 			return out, err
 		}
 	}

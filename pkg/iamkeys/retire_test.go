@@ -1,6 +1,7 @@
 package iamkeys_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -63,9 +64,7 @@ func TestRetire(t *testing.T) {
 	}
 	running := func(workflow iamkeys.Workflow, name, of, key string) change {
 		return func(a *iamkeystest.Account, in *iamkeys.RetireInput, _ *iamkeys.Retire) {
-			if key == "" {
-				key = in.AccessKeyID
-			}
+			key, name := cmp.Or(key, in.AccessKeyID), cmp.Or(name, in.AccessKeyID)
 			a.SetExecution(iamkeys.Execution{Workflow: workflow, Name: name, Started: a.Now().Add(-time.Hour), Input: json.RawMessage(`{"userName":"` + of + `","accessKeyId":"` + key + `"}`)})
 		}
 	}
@@ -97,9 +96,11 @@ func TestRetire(t *testing.T) {
 		{"switched off as a whole", []change{planOnly}, iamkeys.RetirementOff, iamkeys.RetirementOff},
 		{"switched off as a whole, and a person insists", []change{planOnly, insist}, ok, ok},
 		{"its own execution", []change{own}, ok, ok},
-		{"a rotation of the user that began earlier", []change{own, running(iamkeys.RotationWorkflow, "AKIAIOSFODNN7EXAMPLE", user, "AKIAIOSFODNN7EXAMPLE")}, iamkeys.InProgress, ok},
+		{"a rotation of the user that began earlier", []change{own, running(iamkeys.RotationWorkflow, "", user, "")}, iamkeys.InProgress, ok},
 		{"a retirement of this key that began earlier", []change{own, running(iamkeys.RetirementWorkflow, "retire-by-hand", user, "")}, iamkeys.InProgress, ok},
 		{"a retirement of another of its keys", []change{own, running(iamkeys.RetirementWorkflow, "retire-AKIAIOSFODNN7EXAMPLE", user, "AKIAIOSFODNN7EXAMPLE")}, ok, ok},
+		{"a rotation that names no key", []change{own, running(iamkeys.RotationWorkflow, "by-hand", user, "")}, iamkeys.InProgress, ok},
+		{"another user's rotation, by its input", []change{own, running(iamkeys.RotationWorkflow, "", "other", "")}, ok, ok},
 		{"another user's rotation", []change{own, running(iamkeys.RotationWorkflow, "AKIAIOSFODNN7EXAMPLE", "other", "")}, ok, ok},
 		{"another Active key, and the secret delivers this one", []change{beside("this")}, no, ok},
 		{"another Active key, and the secret delivers that one", []change{beside("the other")}, ok, ok},
@@ -114,8 +115,8 @@ func TestRetire(t *testing.T) {
 		// The order, where more than one refuses.
 		{"protected, exempt, off, used", []change{tags("iamkeys:protect", "", iamkeys.TagExemptUntil, "2026-12-31", iamkeys.TagExemptReason, "audit data"), planOnly, used(0)}, iamkeys.Protected, iamkeys.Protected},
 		{"exempt, off, used", []change{exempt, planOnly, used(0)}, iamkeys.KeyExempt, iamkeys.KeyExempt},
-		{"off, another one, used", []change{planOnly, running(iamkeys.RotationWorkflow, "AKIAIOSFODNN7EXAMPLE", user, ""), used(0)}, iamkeys.RetirementOff, iamkeys.RetirementOff},
-		{"another one, used", []change{running(iamkeys.RotationWorkflow, "AKIAIOSFODNN7EXAMPLE", user, ""), used(0)}, iamkeys.InProgress, ok},
+		{"off, another one, used", []change{planOnly, running(iamkeys.RotationWorkflow, "", user, ""), used(0)}, iamkeys.RetirementOff, iamkeys.RetirementOff},
+		{"another one, used", []change{running(iamkeys.RotationWorkflow, "", user, ""), used(0)}, iamkeys.InProgress, ok},
 	} {
 		for _, stage := range retireStages {
 			t.Run(c.name+"/"+string(stage), func(t *testing.T) {
@@ -231,7 +232,7 @@ func TestRetireUnderFaults(t *testing.T) {
 			a.AddUser(user)
 			id := a.AddKey(user, 300*day)
 			a.AddKey(user, 10*day)
-			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: "AKIAIOSFODNN7EXAMPLE", Input: json.RawMessage(`{"userName":"other"}`)})
+			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: id, Input: json.RawMessage(`{"userName":"other"}`)})
 			p, failed := a.Start(), ""
 			p.Fault = func(i int, action string) iamkeystest.Fault {
 				if i != n {

@@ -110,6 +110,7 @@ func todaysInputs(t *testing.T) []sent {
 	record("retirement", "", `{"userName": "ci-deploy", "accessKeyId": "`+oldKey+`", "insist": true}`, &script{})
 	record("retirement", "", unused, &script{answers: map[string][]string{"retire final": {"KeyInUse"}}})
 	record("retirement", "", unused, &script{answers: map[string][]string{"look": {"KeyActive"}}})
+	record("retirement", "", unused, &script{answers: map[string][]string{"deactivate": {"Lambda.Unknown"}, "retire off": {"", "KeyExempt"}}})
 	record("retirement", "", unused, &script{answers: map[string][]string{"retire warning": {"AccessDenied"}}})
 	record("retire-unused", "apply", `{}`, &script{due: []string{oldKey}, starts: "retirement"})
 	record("retire-unused", "plan", `{}`, &script{due: []string{oldKey}})

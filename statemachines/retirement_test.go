@@ -64,6 +64,25 @@ func TestRetirement(t *testing.T) {
 			script: script{answers: fails("deactivate", "Lambda.Unknown"), off: map[string]any{"changed": false}},
 			told:   "warning final retired removed", outcome: "removed", passed: 16*day + 30*time.Second,
 		},
+		"it died, and the key is off, which retire says, too": {
+			script: script{answers: map[string][]string{"deactivate": {"Lambda.Unknown"}, "retire off": {"", "KeyInUse"}}, off: map[string]any{"changed": false}},
+			told:   "warning final retired removed", outcome: "removed", passed: 16*day + 30*time.Second,
+		},
+		"it died, and the user is exempt by then": {
+			script: script{answers: map[string][]string{"deactivate": {"Lambda.Unknown"}, "retire off": {"", "KeyExempt"}}},
+			called: "retire-warning notify-warning retire-final notify-final retire-off deactivate retire-off notify-kept",
+			told:   "warning final kept-KeyExempt", outcome: "kept", want: "KeyExempt", passed: 14*day + 30*time.Second,
+		},
+		"it died, and retirements are off by then": {
+			script: script{answers: map[string][]string{"deactivate": {"Lambda.TooManyRequestsException"}, "retire off": {"", "RetirementOff"}}},
+			told:   "warning final kept-RetirementOff", outcome: "kept", want: "RetirementOff", passed: 14*day + 30*time.Second,
+		},
+		"it died, and the key is gone by then": {
+			script: script{answers: fails("deactivate", "Lambda.Unknown"), retire: gone("off again")}, told: "warning final removed", outcome: "removed", passed: 14*day + 30*time.Second,
+		},
+		"it died, and retire gives no answer": {
+			script: script{answers: map[string][]string{"deactivate": {"Lambda.Unknown"}, "retire off": {"", "Internal"}}}, told: "warning final failed-Internal", want: "Internal", passed: 14*day + 30*time.Second,
+		},
 		"the connection was lost, and the key is off": {
 			script: script{answers: fails("deactivate", "Lambda.SdkClientException"), off: map[string]any{"changed": false}},
 			told:   "warning final retired removed", outcome: "removed", passed: 16*day + 30*time.Second,

@@ -186,7 +186,7 @@ func keptNotOurs(s situation) text {
 
 func keptAfterOff(s situation) text {
 	return text{
-		said: paragraphs(say("The retirement has ended after it switched the key off: the user is exempt or protected now, RetirementMode is not apply any more, or another one goes first. The reason below says which. The key stays Inactive, and nobody deletes it.")),
+		said: paragraphs(say("The retirement has ended after it switched the key off, or tried to without an answer: the user is exempt or protected now, RetirementMode is not apply any more, or another one goes first. The reason below says which. The key stays as it is, and nobody deletes it.")),
 		todo: paragraphs(
 			say("What to do: if something needs the key, switch it on again:"),
 			s.reactivateKey(),

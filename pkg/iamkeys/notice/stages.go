@@ -127,7 +127,7 @@ var answers = []answer{
 	{rotation, failed, anyStep, only(iamkeys.NotifyFailed), "", "Active, as far as is known", "Active", nobodyTold},
 
 	{retirement, "kept", anyStep, only(iamkeys.NoSuchEntity), "the user is gone or renamed", "not found under this user", "", keptUserGone},
-	{retirement, "kept", ours, nil, "the key stays off, and is not deleted", "Inactive", "", keptAfterOff},
+	{retirement, "kept", ours, nil, "the key stays off, and is not deleted", maybeInactive, "", keptAfterOff},
 	{retirement, "kept", notOurs, nil, "the key was off already, and is not deleted", "Inactive", "", keptNotOurs},
 	{retirement, "kept", anyStep, only(iamkeys.KeyExempt), "the key is kept, its user is exempt", "", "", keptExempt},
 	{retirement, "kept", anyStep, only(iamkeys.Protected), "the key is kept, its user is protected", "", "", keptProtected},

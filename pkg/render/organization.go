@@ -180,6 +180,22 @@ func accountFindings(a audit.AccountRow) string {
 	return strings.Join(said, ", ")
 }
 
+// known is a figure of the account; of one without any report nothing is, not even 0.
+func known(a audit.AccountRow, n int) string {
+	if a.Users == nil {
+		return "?"
+	}
+	return count(n)
+}
+
+// asOfBefore says what the figures are of an account that was not examined.
+func asOfBefore(a audit.AccountRow) string {
+	if a.Users == nil {
+		return "nothing is known of it"
+	}
+	return "figures as of its last report"
+}
+
 // organizationHeader are the columns that the organization's table has beside an
 // account's own.
 var organizationHeader = []string{"accountName", "accountExamined", "accountReason"}

@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"html"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -142,6 +143,7 @@ func dozen() []member {
 	root := audit.Judge(audit.Inventory{Account: members[8].row.Account, Root: audit.UserFacts{Root: true, RootKey: true, User: iamkeys.User{UserName: audit.RootName, ARN: "arn:aws:iam::" + members[8].row.Account + ":root"}}}, thresholds, "owner", today)
 	f := root.Findings[0]
 	f.State, f.FirstSeen = audit.New, &today
+	members[6].row.Users, members[6].row.Keys = nil, nil // never examined yet
 	legacy := &members[8]
 	legacy.report.Findings = append([]audit.Finding{f}, legacy.report.Findings...)
 	legacy.report.Summary.Severities.Critical++
@@ -249,6 +251,26 @@ func TestOrganizationNamesUnexamined(t *testing.T) {
 }
 
 // Names of accounts are untrusted text, as those of users are.
+// Where the facts come from is said also of accounts of both kinds, and of none.
+func TestOrganizationSource(t *testing.T) {
+	r := merged(dozen())
+	r.Summary.Inventory = audit.FromBoth
+	reason := audit.RoleUnavailable
+	none := merged([]member{{row: audit.AccountRow{Account: "200000000001", Reason: &reason}}})
+	none.Summary.Inventory, none.Summary.Thresholds = "", audit.Thresholds{}
+	for says, r := range map[string]audit.Organization{"IAM's credential reports, and live reads of accounts that had none": r, "No account was examined": none} {
+		page, err := OrganizationHTML(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{html.UnescapeString(string(page)), string(OrganizationText(r, organizationWhere, 0))} {
+			if text = strings.Join(strings.Fields(text), " "); !strings.Contains(text, says) || strings.Contains(text, " 0 days") {
+				t.Errorf("want %q, and no length that nobody set:\n%s", says, text)
+			}
+		}
+	}
+}
+
 func TestOrganizationHostile(t *testing.T) {
 	for _, name := range []string{"=cmd|' /C calc'!A0", "<script>alert(1)</script>", "a\r\nBcc: x@y\u202e", "\x00\u2028", strings.Repeat("ü", 400)} {
 		members := dozen()

@@ -38,6 +38,10 @@ func source(s audit.Summary) string {
 		return fmt.Sprintf("IAM's credential report, generated %s; last use is as of then.", moment(s.GeneratedTime))
 	case audit.FromLive:
 		return fmt.Sprintf("Live reads of every user and access key, from %s on.", moment(s.GeneratedTime))
+	case audit.FromBoth:
+		return fmt.Sprintf("IAM's credential reports, and live reads of accounts that had none, from %s on; last use is as of then.", moment(s.GeneratedTime))
+	case "":
+		return "No account was examined: the figures are of earlier reports."
 	}
 	return fmt.Sprintf("%s, as of %s.", clean(string(s.Inventory)), moment(s.GeneratedTime))
 }

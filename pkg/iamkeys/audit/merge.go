@@ -757,6 +757,9 @@ func (r *Organization) add(a account) {
 		s.Accounts.NotExamined++
 		s.Coverage.Complete = false
 	}
+	if s.Thresholds == (Thresholds{}) { // until an account is examined, of the reports that the figures are of
+		s.Thresholds = of.Thresholds
+	}
 	if !a.row.Skipped() {
 		s.Coverage.Users += of.Coverage.Users
 		s.Coverage.Keys += of.Coverage.Keys

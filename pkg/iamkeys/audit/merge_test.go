@@ -423,6 +423,23 @@ func TestMergeNobodyExamined(t *testing.T) {
 	}
 }
 
+// The figures of accounts that could be examined before keep the lengths by which they
+// were judged.
+func TestMergeNobodyExaminedAnyMore(t *testing.T) {
+	o := organization(1)
+	populate(o.Member(accountID(1)).Account)
+	_, first := runAll(t, o)
+	o.Advance(day)
+	o.Member(accountID(1)).Role = ""
+	run := mustList(t, o, started(o))
+	examineAll(o, run, func(account string) bool { return account == o.Hub.ID })
+	_, err, _ := mergeRun(o, run)
+	wantCode(t, err, iamkeys.InventoryUnavailable)
+	if r, _ := merged(t, o, run); first.Thresholds.MaxAgeDays == 0 || r.Summary.Thresholds != first.Thresholds || r.Summary.Open != first.New {
+		t.Errorf("%+v", r.Summary)
+	}
+}
+
 // When nothing is to be told, nothing is, but coverage decides, too.
 func TestMergeTells(t *testing.T) {
 	for tell, want := range map[audit.Tell][3]bool{ // first run, the same again, one account less examined

@@ -141,7 +141,7 @@ func keptInUse(situation) text {
 func keptExempt(situation) text {
 	return text{
 		said: paragraphs(say("The key is not retired: its user is exempt now. The retirement has changed nothing.")),
-		todo: paragraphs(say("What to do: nothing. When the exemption has ended and the key is still unused, there will be two warnings again.")),
+		todo: paragraphs(say("What to do: nothing. When the exemption has ended and the key is still unused, there will be two warnings again, 90 days from now at the earliest.")),
 	}
 }
 
@@ -152,10 +152,10 @@ func keptProtected(situation) text {
 	}
 }
 
-func keptOff(situation) text {
+func keptOff(s situation) text {
 	return text{
 		said: paragraphs(say("The key is not retired: the stack's parameter RetirementMode is not apply any more. The retirement has changed nothing.")),
-		todo: paragraphs(say("What to do: nothing. When RetirementMode is apply again, there will be two warnings again.")),
+		todo: paragraphs(say("What to do: nothing. When RetirementMode is apply again, there will be two warnings again, 90 days from now at the earliest; who does not want to wait starts an execution retire-%s-2 (or with anything else behind the second hyphen).", s.Retirement.AccessKeyID)),
 	}
 }
 

@@ -314,6 +314,30 @@ func TestInvalidInput(t *testing.T) {
 			{`{"asOf": "yesterday"}`, "asOf"},
 			{`{"asOf": 5}`, "asOf"},
 		},
+		"RetireFunction": {
+			{`{"userName": "two words", "accessKeyId": "` + exampleKey + `", "stage": "warning"}`, "userName"},
+			{`{"userName": "a", "accessKeyId": "` + exampleKey + `", "stage": "Warning"}`, "stage"},
+			{`{"userName": "a", "accessKeyId": "` + exampleKey + `", "stage": "warning", "insist": "true"}`, "insist"},
+			{`{"userName": "a", "accessKeyId": "` + exampleKey + `", "stage": "warning", "execution": {"name": "retire-` + exampleKey + `", "started": "yesterday"}}`, "execution.started"},
+		},
+		"UnusedFunction": {{`{"limit": 0}`, "limit"}, {`{"limit": 51}`, "limit"}, {`{"limit": "5"}`, "limit"}, {`{"surprise": 1}`, "surprise"}},
+		"ExposedFunction": {
+			{`{"event": [], "execution": "x"}`, "event"},
+			{`{"event": {"detail": {}}}`, "execution"},
+			{`{"event": {"detail": {}}, "execution": "x", "surprise": 1}`, "surprise"},
+		},
+		"NotifyFunction": {
+			{`{"stage": "warning"}`, "retirement"},
+			{`{"stage": "warning", "retirement": {"userName": "a", "accessKeyId": "` + exampleKey + `", "surprise": 1}}`, "retirement.surprise"},
+			{`{"stage": "warning", "retirement": {"userName": "a", "accessKeyId": "` + exampleKey + `", "noticeSeconds": -1}}`, "retirement.noticeSeconds"},
+			{`{"stage": "exposed", "exposure": {"keys": "x"}}`, "exposure.keys"},
+		},
+		"DigestFunction": {
+			{`{}`, "report"},
+			{`{"report": {"bucket": "elsewhere", "prefix": "reports/` + accountID + `/2026/11/23/run"}}`, "report.bucket"},
+			{`{"report": {"bucket": "elsewhere", "prefix": "reports/` + accountID + `/2026/11/23/../../x"}}`, "report.prefix"},
+			{`{"responsePayload": {"errorType": "StoreFailed"}}`, "report.prefix"},
+		},
 	}
 	for function, events := range cases {
 		t.Run(function, func(t *testing.T) {

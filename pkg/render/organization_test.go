@@ -243,6 +243,12 @@ func TestOrganizationNamesUnexamined(t *testing.T) {
 		if !m.Fits() || !strings.Contains(m.Subject, "NOT EXAMINED") || len(m.Subject) > 99 {
 			t.Errorf("the message fits: %t; subject %q", m.Fits(), m.Subject)
 		}
+		if want := []iamkeys.Attribute{
+			{Name: "kind", Value: "organization"}, {Name: "severity", Value: string(r.Highest())}, {Name: "account", Value: account},
+			{Name: "new", Value: fmt.Sprint(r.Summary.New), Number: true}, {Name: "findings", Value: fmt.Sprint(r.Summary.New + r.Summary.Open), Number: true},
+		}; !slices.Equal(m.Attributes, want) {
+			t.Errorf("attributes %v, want %v", m.Attributes, want)
+		}
 		rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
 		if err != nil || len(rows) < r.Summary.New+r.Summary.Open {
 			t.Errorf("%d rows for %d findings: %v", len(rows), r.Summary.New+r.Summary.Open, err)
@@ -250,7 +256,6 @@ func TestOrganizationNamesUnexamined(t *testing.T) {
 	}
 }
 
-// Names of accounts are untrusted text, as those of users are.
 // Where the facts come from is said also of accounts of both kinds, and of none.
 func TestOrganizationSource(t *testing.T) {
 	r := merged(dozen())
@@ -271,6 +276,7 @@ func TestOrganizationSource(t *testing.T) {
 	}
 }
 
+// Names of accounts are untrusted text, as those of users are.
 func TestOrganizationHostile(t *testing.T) {
 	for _, name := range []string{"=cmd|' /C calc'!A0", "<script>alert(1)</script>", "a\r\nBcc: x@y\u202e", "\x00\u2028", strings.Repeat("ü", 400)} {
 		members := dozen()

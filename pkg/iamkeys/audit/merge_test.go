@@ -188,6 +188,15 @@ func TestMerge(t *testing.T) {
 	if _, ok := o.Hub.Objects()["reports/"+accountID(2)+"/latest.json"]; ok {
 		t.Error("an account that was not examined has a latest.json")
 	}
+	for key, want := range map[string]string{
+		out.Report.Prefix + ".json": "application/json", out.Report.Prefix + ".csv": "text/csv; charset=utf-8", out.Report.Prefix + ".html": "text/html; charset=utf-8", out.Report.Prefix + ".txt": "text/plain; charset=utf-8",
+		"reports/organization/latest.json": "application/json", run.List.Key: "application/json", strings.Replace(run.List.Key, ".accounts.", ".skipped.", 1): "application/json",
+		prefixOf(run, accountID(2)) + ".failed.json": "application/json", "reports/" + accountID(1) + "/latest.json": "application/json",
+	} {
+		if got := o.Hub.Objects()[key].ContentType; got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
 	csv := string(o.Hub.Objects()[out.Report.Prefix+".csv"].Content)
 	if strings.Count(csv, "\n") != 11 || !strings.Contains(csv, accountID(4)+" true new root-key <root_account>") {
 		t.Errorf("the table is\n%s", csv)

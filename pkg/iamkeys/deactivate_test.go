@@ -194,3 +194,71 @@ func TestLastUseLags(t *testing.T) {
 		}
 	}
 }
+
+// What replaces a key: another one of the user's that is Active and used; delivered only
+// where a secret is named; and what cannot be read is neither.
+func TestReplacement(t *testing.T) {
+	const look, use = "secretsmanager:DescribeSecret", "iam:GetAccessKeyLastUsed"
+	for name, c := range map[string]struct {
+		secretID string
+		fails    string // the first call of that action
+		how      iamkeystest.Fault
+		change   func(a *iamkeystest.Account, replacing string)
+		want     iamkeys.Code
+		says     string
+	}{
+		"no secret is named, and none delivers it": {},
+		"the secret delivers it":                   {secretID: secret, change: func(a *iamkeystest.Account, replacing string) { a.Deliver(secret, user, replacing) }},
+		"the secret cannot be read":                {secretID: secret, fails: look, how: iamkeystest.Refused, want: iamkeys.AccessDenied, says: look},
+		"the secret is throttled":                  {secretID: secret, fails: look, how: iamkeystest.Throttled, want: iamkeys.Throttled},
+		"the secret does not answer":               {secretID: secret, fails: look, how: iamkeystest.Unanswered, want: iamkeys.Internal},
+		"the secret does not exist":                {secretID: secret, want: iamkeys.NotReplaced, says: secret},
+		"its last use does not answer":             {fails: use, how: iamkeystest.Unanswered, want: iamkeys.Internal},
+		"it is gone":                               {change: func(a *iamkeystest.Account, replacing string) { a.DeleteKey(user, replacing) }, want: iamkeys.NotReplaced, says: "has no access key"},
+		"it is gone, and the list still shows it": {change: func(a *iamkeystest.Account, replacing string) {
+			a.DeleteKey(user, replacing)
+			a.ListLag = 10 * time.Second
+		}, want: iamkeys.NotReplaced, says: "has no access key"},
+	} {
+		for _, deletes := range []bool{false, true} {
+			a := iamkeystest.NewAccount()
+			a.AddUser(user)
+			old, replacing := a.AddKey(user, 90*day), a.AddKey(user, 10*day)
+			a.UsedAgo(replacing, day, "s3", "")
+			if deletes {
+				a.SetStatus(user, old, iamkeys.Inactive)
+			}
+			a.Advance(time.Minute)
+			if c.change != nil {
+				c.change(a, replacing)
+			}
+			p := a.Start()
+			p.Fault = func(_ int, action string) iamkeystest.Fault {
+				if action == c.fails && p.Count(action) == 1 {
+					return c.how
+				}
+				return iamkeystest.None
+			}
+			var err error
+			if deletes {
+				_, err = deleter(p).Run(t.Context(), iamkeys.DeleteInput{UserName: user, AccessKeyID: old, ReplacedBy: replacing, SecretID: c.secretID})
+			} else {
+				_, err = deactivator(p).Run(t.Context(), iamkeys.DeactivateInput{UserName: user, AccessKeyID: old, ReplacedBy: replacing, SecretID: c.secretID})
+			}
+			if iamkeys.CodeOf(err) != c.want || err != nil && (!strings.Contains(err.Error(), c.says) || status(a, old) == "gone") {
+				t.Errorf("%s, deletes %t: got %v, want %q saying %q; the key is %s", name, deletes, err, c.want, c.says, status(a, old))
+			}
+			if c.want == iamkeys.NotReplaced && !strings.Contains(err.Error(), old+" stays as it is") {
+				t.Errorf("%s: %v does not say what becomes of %s", name, err, old)
+			}
+		}
+	}
+
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	a.AddKey(user, 10*day)
+	_, err := deleter(a.Start()).Run(t.Context(), iamkeys.DeleteInput{UserName: user, AccessKeyID: "AKIANOBODYHASTHISKEY", ReplacedBy: "AKIANOBODYHASTHISTOO"})
+	if iamkeys.CodeOf(err) != iamkeys.NotReplaced || !strings.Contains(err.Error(), "AKIANOBODYHASTHISKEY is gone already") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package iamkeys_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -391,7 +392,20 @@ func TestPlanGivesWay(t *testing.T) {
 			_, err := planner(p).Run(t.Context(), iamkeys.PlanInput{UserName: user, Execution: &iamkeys.ThisExecution{Name: this.Name, Started: this.Started}})
 			wantCode(t, err, iamkeys.Throttled)
 		}
+		o := planner(a.Start())
+		o.StepFunctions = withoutInputs{a.Start()}
+		_, err := o.Run(t.Context(), iamkeys.PlanInput{UserName: user, Execution: &iamkeys.ThisExecution{Name: this.Name, Started: this.Started}})
+		wantCode(t, err, iamkeys.Internal)
 	})
+}
+
+// withoutInputs does not say what executions were started with.
+type withoutInputs struct{ *iamkeystest.Process }
+
+func (w withoutInputs) DescribeExecution(ctx context.Context, workflow iamkeys.Workflow, name string) (iamkeys.Execution, error) {
+	e, err := w.Process.DescribeExecution(ctx, workflow, name)
+	e.Input = nil
+	return e, err
 }
 
 // Step Functions describes a few executions a second: other users' hundreds, which all

@@ -135,7 +135,7 @@ var answers = []answer{
 	{retirement, "kept", anyStep, only(iamkeys.InProgress), "the key is kept, another one goes first", "", "", keptForAnother},
 	{retirement, "rolledBack", anyStep, only(iamkeys.KeyInUse), "the key was used, and is kept", "Inactive", "", usedAfterAll},
 	{retirement, failed, unplanned, nil, "", "unchanged", "", notLearnt},
-	{retirement, failed, ours, only(iamkeys.NotifyFailed), "", "Inactive, Active again, or deleted", "", untoldAfterOff},
+	{retirement, failed, ours, only(iamkeys.NotifyFailed), "", "Inactive, Active again, or deleted, as far as is known", "", untoldAfterOff},
 	{retirement, failed, ours, nil, "", maybeInactive, "", failedAfterOff},
 	{retirement, failed, notOurs, nil, "", "Inactive", "", keptNotOurs},
 	{retirement, failed, anyStep, only(iamkeys.NotifyFailed), "", "as it was", "", unwarned},

@@ -2,15 +2,26 @@ package functions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"maps"
+	"net/http"
 	"os"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"iamkeys/functions/functionstest"
+	"iamkeys/pkg/iamkeys"
+	"iamkeys/pkg/lambdafn"
 )
 
 // What companies ask of a stack before they take it: tags, a second one beside the first,
@@ -29,7 +40,9 @@ func TestTags(t *testing.T) {
 			t.Errorf("Globals.%s does not propagate tags: the roles that SAM makes would have none", kind)
 		}
 	}
-	for id, r := range at(tpl.Object, "Resources").(object) {
+	resources := maps.Clone(at(tpl.Object, "Resources").(object))
+	maps.Copy(resources, at(functionstest.Load("member.yaml").Object, "Resources").(object))
+	for id, r := range resources {
 		kind := fmt.Sprint(at(r, "Type"))
 		have := at(r, "Properties", "Tags")
 		switch {
@@ -137,10 +150,106 @@ func TestUpdateReplacesNothingStateful(t *testing.T) {
 	}
 }
 
+// What AWS's services may do in the stack's name they may do for this account alone: each
+// statement that names one says so, or names the resource that it acts for.
+func TestServicesActForThisAccount(t *testing.T) {
+	account, found := ref("AWS::AccountId"), 0
+	var visit func(where string, value any)
+	visit = func(where string, value any) {
+		switch value := value.(type) {
+		case []any:
+			for _, v := range value {
+				visit(where, v)
+			}
+		case object:
+			for name, v := range value {
+				visit(where+" "+name, v)
+			}
+			service := at(value, "Principal", "Service")
+			if service == nil || value["Effect"] != "Allow" {
+				return
+			}
+			found++
+			forAccount := reflect.DeepEqual(at(value, "Condition", "StringEquals", "aws:SourceAccount"), account)
+			if forResource := at(value, "Condition", "ArnEquals", "aws:SourceArn") != nil; !forAccount && !forResource {
+				t.Errorf("%s: %v is admitted whoever it acts for (%v): want aws:SourceAccount or aws:SourceArn", where, service, value["Condition"])
+			}
+			alarms := object{"Fn::Sub": "arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"}
+			if value["Action"] == "sns:Publish" && !reflect.DeepEqual(at(value, "Condition", "ArnLike", "aws:SourceArn"), alarms) {
+				t.Errorf("%s: %v may publish for %v, want this account's alarms alone", where, service, value["Condition"])
+			}
+		}
+	}
+	visit("", at(template().Object, "Resources"))
+	if found < 8 { // five roles' trust, the topic, its key, the queue
+		t.Errorf("found only %d statements", found)
+	}
+}
+
+// What a scanner finds and the template leaves says why, in a sentence.
+func TestWhatScannersFindIsExplained(t *testing.T) {
+	left := map[string]string{}
+	for id, r := range at(template().Object, "Resources").(object) {
+		for _, skip := range list(at(r, "Metadata", "checkov", "skip")) {
+			check, why := fmt.Sprint(at(skip, "id")), fmt.Sprint(at(skip, "comment"))
+			if len(strings.Fields(why)) < 5 || !strings.HasSuffix(why, ".") {
+				t.Errorf("%s leaves %s for the reason %q", id, check, why)
+			}
+			if said, ok := left[check]; ok && said != why {
+				t.Errorf("%s leaves %s because %q, others because %q", id, check, why, said)
+			}
+			left[check] = why
+		}
+	}
+	if got, want := slices.Sorted(maps.Keys(left)), []string{"CKV_AWS_115", "CKV_AWS_116", "CKV_AWS_117", "CKV_AWS_18", "CKV_AWS_27"}; !slices.Equal(got, want) {
+		t.Errorf("the template leaves %v, want %v", got, want)
+	}
+}
+
+// In each partition a function calls that partition's AWS, with UseFips by the endpoints
+// that are for it, and says which release of iamkeys calls.
+func TestCalls(t *testing.T) {
+	for _, call := range []struct{ region, fips, sts, secrets, iam string }{
+		{"eu-west-1", "false", "sts.eu-west-1.amazonaws.com", "secretsmanager.eu-west-1.amazonaws.com", "iam.amazonaws.com"},
+		{"us-east-1", "true", "sts-fips.us-east-1.amazonaws.com", "secretsmanager-fips.us-east-1.amazonaws.com", "iam-fips.amazonaws.com"},
+		{"us-gov-west-1", "true", "sts.us-gov-west-1.amazonaws.com", "secretsmanager-fips.us-gov-west-1.amazonaws.com", "iam.us-gov.amazonaws.com"},
+		{"us-gov-west-1", "false", "sts.us-gov-west-1.amazonaws.com", "secretsmanager.us-gov-west-1.amazonaws.com", "iam.us-gov.amazonaws.com"},
+		{"cn-north-1", "false", "sts.cn-north-1.amazonaws.com.cn", "secretsmanager.cn-north-1.amazonaws.com.cn", "iam.cn-north-1.amazonaws.com.cn"},
+	} {
+		for name, value := range map[string]string{"AWS_REGION": call.region, "AWS_USE_FIPS_ENDPOINT": call.fips, "AWS_ENDPOINT_URL": "", "AWS_ACCESS_KEY_ID": "function", "AWS_SECRET_ACCESS_KEY": "function"} {
+			t.Setenv(name, value)
+		}
+		settings := lambdafn.Environment()
+		config := settings.AWS()
+		if err := settings.Err(); err != nil {
+			t.Fatal(err)
+		}
+		var asked []string
+		config.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
+			asked = append(asked, r.URL.Scheme+"://"+r.URL.Host)
+			if agent := r.Header.Get("User-Agent"); !strings.Contains(agent, "app/iamkeys-"+iamkeys.Version) {
+				t.Errorf("the user agent is %s", agent)
+			}
+			return nil, errors.New("not sent")
+		})
+		config.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
+		_, _ = sts.NewFromConfig(config).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+		_, _ = secretsmanager.NewFromConfig(config).DescribeSecret(t.Context(), &secretsmanager.DescribeSecretInput{SecretId: aws.String("x")})
+		_, _ = iam.NewFromConfig(config).ListAccessKeys(t.Context(), &iam.ListAccessKeysInput{})
+		if want := []string{"https://" + call.sts, "https://" + call.secrets, "https://" + call.iam}; !slices.Equal(asked, want) {
+			t.Errorf("%s, FIPS %s: called %v, want %v", call.region, call.fips, asked, want)
+		}
+	}
+}
+
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
 // In GovCloud and China ARNs, domains and service names are others.
 func TestPartitions(t *testing.T) {
 	tpl := template()
-	text := regexp.MustCompile(`(?m)^\s+AllowedPattern: .*$`).ReplaceAllString(tpl.Text, "")
+	text := regexp.MustCompile(`(?m)^\s+AllowedPattern: .*$`).ReplaceAllString(tpl.Text+functionstest.Load("member.yaml").Text, "")
 	if m := regexp.MustCompile(`arn:aws.*`).FindString(text); m != "" {
 		t.Errorf("%q: use ${AWS::Partition}", m)
 	}

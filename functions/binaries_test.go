@@ -229,8 +229,8 @@ func work(t *testing.T, folder string) {
 		}
 		for line := range strings.Lines(stdout) {
 			var fields map[string]any
-			if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["code"] != "InvalidInput" || !strings.HasPrefix(fmt.Sprint(fields["requestId"]), "request-") || fields["level"] != "INFO" {
-				t.Errorf("%s logged %s, want JSON with code and request ID", name, line)
+			if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["code"] != "InvalidInput" || !strings.HasPrefix(fmt.Sprint(fields["requestId"]), "request-") || fields["level"] != "INFO" || fields["version"] != iamkeys.Version {
+				t.Errorf("%s logged %s, want JSON with code, request ID and version", name, line)
 			}
 		}
 	}

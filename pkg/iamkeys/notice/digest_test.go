@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
@@ -139,6 +142,65 @@ func TestDigestComesBack(t *testing.T) {
 			t.Errorf("%s: %s, want %s", step.run, got, step.want)
 		}
 	}
+}
+
+// Over any runs, some of them without a digest, an owner is told of each finding once for
+// each time that it came up and a digest saw it.
+func TestDigestRandomly(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := iamkeystest.NewAccount()
+		names, owners := []string{"alice", "bob", "carol"}, []string{"one@example.com", "two@example.com"}
+		since, owner, told := map[string]time.Time{}, map[string]string{}, map[string]string{} // of each user's finding, if there is one
+		for n := range rapid.IntRange(1, 12).Draw(t, "runs") {
+			a.Advance(24 * time.Hour)
+			var all []audit.Finding
+			for _, name := range names {
+				before, open := since[name]
+				if rapid.Bool().Draw(t, name) { // it comes up, or is resolved
+					if delete(since, name); !open {
+						since[name], owner[name] = a.Now(), rapid.SampledFrom(owners).Draw(t, "owner")
+						delete(told, name)
+					}
+				}
+				if at, open := since[name]; open {
+					f := finding(audit.Unused, name, owner[name], 300)
+					f.FirstSeen = &at
+					all = append(all, f)
+				} else if !before.IsZero() {
+					f := finding(audit.Unused, name, owner[name], 300)
+					f.State, f.FirstSeen = audit.Resolved, &before
+					all = append(all, f)
+				}
+			}
+			in := store(a, fmt.Sprintf("run-%d", n), all...)
+			if rapid.IntRange(0, 3).Draw(t, "digest") == 0 {
+				continue
+			}
+			mails := len(a.Mails())
+			if _, err := digester(a.Start()).Run(context.Background(), in); err != nil {
+				t.Fatal(err)
+			}
+			fresh := map[string]string{}
+			for _, m := range a.Mails()[mails:] {
+				_, section, _ := strings.Cut(m.Text, "\nNEW: ")
+				section, _, _ = strings.Cut(section, "\nSTILL OPEN")
+				for _, name := range names {
+					if strings.Contains(section, name) {
+						fresh[name] = m.To
+					}
+				}
+			}
+			for _, name := range names {
+				_, open := since[name]
+				if want := map[bool]string{true: owner[name]}[open && told[name] == ""]; fresh[name] != want {
+					t.Fatalf("run %d: of %s, open: %t, %q was told, want %q", n, name, open, fresh[name], want)
+				}
+				if open {
+					told[name] = owner[name]
+				}
+			}
+		}
+	})
 }
 
 // In an organization an audit of one account alone tells of that account, and makes nothing

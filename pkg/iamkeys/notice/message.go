@@ -201,6 +201,9 @@ func write(s situation) iamkeys.Message {
 	tell("Before that, an attempt to switch the old key off met", s.EarlierError)
 	about := "IAM key " + string(s.of.kind)
 	if name := cmp.Or(s.userName, s.named); name != "" {
+		if room := maxSubject - len(about+" "+": "+headline); len(name) > room { // what has happened goes before a long name
+			name = name[:max(0, room-3)] + "..."
+		}
 		about += " " + name
 	}
 	content, _ := json.Marshal(struct {

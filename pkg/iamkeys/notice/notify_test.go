@@ -100,6 +100,19 @@ func TestNoticeZone(t *testing.T) {
 	}
 }
 
+// However long a user's name is, the subject says what has happened.
+func TestNoticeSubject(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	r := retirement("")
+	r.UserName = strings.Repeat("deploy-of-everything.", 6)
+	if _, err := notifier(a.Start()).Run(t.Context(), notice.Input{Stage: "final", Retirement: r}); err != nil {
+		t.Fatal(err)
+	}
+	if m := a.Messages()[0]; len(m.Subject) != 99 || !strings.HasPrefix(m.Subject, "IAM key retirement deploy-of") || !strings.HasSuffix(m.Subject, "...: last warning, will be switched off on Thu 2026-11-26") {
+		t.Errorf("the subject is %q", m.Subject)
+	}
+}
+
 // TestNotices holds every notice to its golden text.
 func TestNotices(t *testing.T) {
 	caused := func(name, message string) *notice.StepError {

@@ -29,7 +29,7 @@ import (
 
 // untagged are the types that CloudFormation gives no tags.
 var untagged = []string{
-	"AWS::SNS::TopicPolicy", "AWS::SNS::Subscription", "AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy", "AWS::CloudWatch::Dashboard",
+	"AWS::SNS::TopicPolicy", "AWS::SNS::Subscription", "AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy",
 	"AWS::Lambda::EventInvokeConfig", "AWS::Lambda::Permission",
 }
 
@@ -97,7 +97,7 @@ var replacing = map[string][]string{
 	"AWS::KMS::Key":                 {"KeySpec", "KeyUsage", "MultiRegion", "Origin"},
 	"AWS::Logs::LogGroup":           {"LogGroupName"},
 	"AWS::Serverless::StateMachine": {"Name", "Type"},
-	"AWS::Serverless::Function":     {"FunctionName", "PackageType"},
+	"AWS::Serverless::Function":     {"FunctionName", "PackageType", "TenancyConfig"},
 }
 
 // An update replaces nothing that holds something: what was released stays under its

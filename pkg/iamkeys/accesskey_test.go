@@ -59,6 +59,13 @@ func TestValidate(t *testing.T) {
 		{iamkeys.DeactivateInput{UserName: "a", AccessKeyID: id, SecretID: "iamkeys/x"}, "secretId"},
 		{iamkeys.ActivateInput{UserName: "a", AccessKeyID: strings.Repeat("A", 129)}, "accessKeyId"},
 		{iamkeys.DeleteInput{UserName: "a", AccessKeyID: id, ReplacedBy: "x"}, "replacedBy"},
+		{iamkeys.DeleteInput{UserName: "a", AccessKeyID: id, SecretID: "iamkeys/x"}, "secretId"},
+		{iamkeys.CreateInput{UserName: "a"}, ""},
+		{iamkeys.CreateInput{}, "userName"},
+		{iamkeys.PlanInput{UserName: "a"}, ""},
+		{iamkeys.PlanInput{UserName: "a b"}, "userName"},
+		{iamkeys.PlanInput{UserName: "a", AccessKeyID: id}, ""},
+		{iamkeys.PlanInput{UserName: "a", AccessKeyID: "x"}, "accessKeyId"},
 	} {
 		err := c.in.Validate()
 		if c.field == "" && err != nil || c.field != "" && (iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), c.field)) {

@@ -243,3 +243,27 @@ func TestDeleteMissesTheKey(t *testing.T) {
 		}
 	}
 }
+
+// Somebody deletes the key seconds before a look that reads its last use: the list shows
+// it still, IAM does not know it any more. That says nothing of the user.
+func TestDeleteJustDeleted(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	a.AddUser(user)
+	id := a.AddKey(user, 90*day)
+	a.SetStatus(user, id, iamkeys.Inactive)
+	a.Advance(time.Minute)
+	a.ListLag = 10 * time.Second
+	a.DeleteKey(user, id)
+	in := iamkeys.DeleteInput{UserName: user, AccessKeyID: id, IdleSince: new(a.Now()), Check: true}
+	for _, denies := range []bool{false, true} {
+		a.DeniesUnknown = denies
+		_, err := deleter(a.Start()).Run(t.Context(), in)
+		if want := map[bool]iamkeys.Code{false: iamkeys.InProgress, true: iamkeys.AccessDenied}[denies]; iamkeys.CodeOf(err) != want {
+			t.Errorf("denies what it does not know %t: got %v, want %s", denies, err, want)
+		}
+	}
+	a.Advance(time.Minute)
+	if out, err := deleter(a.Start()).Run(t.Context(), in); err != nil || !out.Gone {
+		t.Errorf("a minute later: got %+v, %v", out, err)
+	}
+}

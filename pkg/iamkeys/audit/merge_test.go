@@ -7,11 +7,16 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/audit"
@@ -281,6 +286,7 @@ func TestMergeCompares(t *testing.T) {
 	if _, out = runAll(t, o); out.New != 3 {
 		t.Errorf("joined again: %d new", out.New)
 	}
+	checkSchemas(t, o)
 }
 
 // A person starts a run again: what was told stays told, and what the others now have
@@ -353,6 +359,7 @@ func TestMergeSlowChild(t *testing.T) {
 	}
 	o.Advance(time.Minute)
 	mustExamine(t, o, memberInput(run, accountID(2)))
+	checkSchemas(t, o)
 	if out = mustMerge(t, o, run); out.New != 3 || out.Open != 6 || !out.Notified || out.Accounts.NotExamined != 0 {
 		t.Errorf("with the slow one: %+v", out)
 	}
@@ -426,6 +433,7 @@ func TestMergeNobodyExamined(t *testing.T) {
 	for range 2 {
 		_, err, _ := mergeRun(o, run)
 		wantCode(t, err, iamkeys.InventoryUnavailable)
+		checkSchemas(t, o)
 		if r, latest := merged(t, o, run); len(o.Hub.Messages()) != 1 || r.Summary.Accounts.NotExamined != 3 || !reflect.DeepEqual(r, latest) {
 			t.Errorf("%d messages, %+v", len(o.Hub.Messages()), r.Summary.Accounts)
 		}
@@ -447,6 +455,7 @@ func TestMergeNobodyExaminedAnyMore(t *testing.T) {
 	if r, _ := merged(t, o, run); first.Thresholds.MaxAgeDays == 0 || r.Summary.Thresholds != first.Thresholds || r.Summary.Open != first.New {
 		t.Errorf("%+v", r.Summary)
 	}
+	checkSchemas(t, o)
 }
 
 // When nothing is to be told, nothing is, but coverage decides, too.
@@ -610,6 +619,7 @@ func TestMergeExemptionEnds(t *testing.T) {
 	if _, out := runAll(t, o); out.New != 0 || out.Open != 3 || out.Exempt != 0 {
 		t.Errorf("it has ended: %d new, %d open, %d exempt", out.New, out.Open, out.Exempt)
 	}
+	checkSchemas(t, o)
 }
 
 // Whatever happens to whichever call of merge: a repeat tells what is new, of a run that
@@ -758,5 +768,52 @@ func TestMergeNotedAndDead(t *testing.T) {
 	o.Advance(day)
 	if _, out := runAll(t, o); out.New != 3 {
 		t.Errorf("opened again: %d new", out.New)
+	}
+}
+
+// checkSchemas holds every report that is stored to its schema.
+func checkSchemas(t *testing.T, o *iamkeystest.Organization) {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	for _, name := range []string{"report", "organization"} {
+		content, err := os.ReadFile(filepath.Join("..", "..", "render", name+".schema.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(content))
+		if err == nil {
+			err = c.AddResource("urn:iamkeys:"+name+":1", document)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	reports := regexp.MustCompile(`^reports/(organization|\d{12})/(latest|\d{4}/\d{2}/\d{2}/[A-Za-z0-9_-]+)\.json$`)
+	checked := map[string]int{}
+	for key, object := range o.Hub.Objects() {
+		at := reports.FindStringSubmatch(key)
+		if at == nil {
+			continue
+		}
+		name := "report"
+		if at[1] == "organization" {
+			name = at[1]
+		}
+		schema, err := c.Compile("urn:iamkeys:" + name + ":1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(object.Content))
+		if err == nil {
+			err = schema.Validate(v)
+		}
+		if err != nil {
+			t.Errorf("%s is not what its schema says: %v", key, err)
+		}
+		checked[name]++
+	}
+	if checked["organization"] == 0 {
+		t.Errorf("checked %v", checked)
 	}
 }

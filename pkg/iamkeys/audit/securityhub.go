@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"iamkeys/pkg/iamkeys"
 )
@@ -321,11 +322,11 @@ func hubDescribe(f Finding, rule Rule, active bool) string {
 	return strings.Join(said, " ")
 }
 
-// hubText makes text of at most that many characters, none of them a control character,
-// and never none.
+// hubText makes text of at most that many characters, each of which shows itself alone (no
+// control characters, nothing that turns the writing direction), and never none.
 func hubText(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsGraphic(r) {
 			return ' '
 		}
 		return r

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -125,7 +126,7 @@ func TestSecurityHubFormat(t *testing.T) {
 func TestSecurityHubHostile(t *testing.T) {
 	a := iamkeystest.NewAccount()
 	name := strings.Repeat("n", 128)
-	a.AddUser(name, iamkeys.Tag{Key: "owner", Value: strings.Repeat("ö\n", 128)}, iamkeys.Tag{Key: iamkeys.TagExemptUntil, Value: "2026-12-31"}, iamkeys.Tag{Key: iamkeys.TagExemptReason, Value: strings.Repeat("\x00r", 128)})
+	a.AddUser(name, iamkeys.Tag{Key: "owner", Value: strings.Repeat("ö\n", 128)}, iamkeys.Tag{Key: iamkeys.TagExemptUntil, Value: "2026-12-31"}, iamkeys.Tag{Key: iamkeys.TagExemptReason, Value: strings.Repeat("\x00r\u202e", 100)})
 	a.Move(name, "/"+strings.Repeat("p", 510)+"/")
 	a.AddKey(name, 200*day)
 	mustAudit(t, a, event(a), hubOn)
@@ -135,6 +136,9 @@ func TestSecurityHubHostile(t *testing.T) {
 			f.Resources[i].ID = f.Resources[i].ID[:min(len(f.Resources[i].ID), 512)]
 		}
 		valid(t, schema, f)
+		if strings.ContainsFunc(f.Title+f.Description, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+			t.Errorf("%q", f.Title+f.Description)
+		}
 	}
 	if len(a.SecurityHub.Findings) != 2 {
 		t.Errorf("%d findings, want 2", len(a.SecurityHub.Findings))

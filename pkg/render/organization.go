@@ -39,7 +39,7 @@ func OrganizationText(r audit.Organization, where string, limit int) []byte {
 		m.line(0, strings.ToUpper("not examined")+": "+count(s.Accounts.NotExamined))
 		m.line(0, "Nothing new is known of these accounts: they may be fine, or not.")
 		for _, a := range unseen.shown {
-			m.line(2, label(a.Account, a.Name)+": "+notice.WhyNot(a))
+			m.line(2, notice.Label(a.Account, a.Name)+": "+notice.WhyNot(a))
 			if a.Cause != nil {
 				m.line(4, clean(*a.Cause))
 			}
@@ -58,7 +58,7 @@ func OrganizationText(r audit.Organization, where string, limit int) []byte {
 	}
 
 	item := func(f audit.Finding) {
-		who := label(f.Account, names[f.Account]) + ", " + clean(f.UserName)
+		who := notice.Label(f.Account, names[f.Account]) + ", " + clean(f.UserName)
 		if id := keyID(f); id != "" {
 			who += ", " + id
 		}
@@ -87,7 +87,7 @@ func OrganizationText(r audit.Organization, where string, limit int) []byte {
 	if worst := several(func(a audit.AccountRow) bool { return a.Worst() != "" && !a.Skipped() }); len(worst.shown) > 0 {
 		m.heading("accounts, worst first", -1)
 		for _, a := range worst.shown {
-			m.line(2, label(a.Account, a.Name)+": "+accountFindings(a))
+			m.line(2, notice.Label(a.Account, a.Name)+": "+accountFindings(a))
 		}
 		m.more(worst.more, where)
 	}
@@ -107,7 +107,7 @@ func OrganizationText(r audit.Organization, where string, limit int) []byte {
 		m.heading("skipped", s.Accounts.Skipped)
 		m.line(0, "Nobody tries to examine these accounts.")
 		for _, a := range skipped.shown {
-			m.line(2, label(a.Account, a.Name)+": "+notice.WhyNot(a))
+			m.line(2, notice.Label(a.Account, a.Name)+": "+notice.WhyNot(a))
 		}
 		m.more(skipped.more, where)
 	}
@@ -115,7 +115,7 @@ func OrganizationText(r audit.Organization, where string, limit int) []byte {
 	m.heading("about this report", -1)
 	m.line(0, "Coverage. "+notice.OrganizationCoverage(s))
 	for _, a := range several(func(a audit.AccountRow) bool { return a.Incomplete }).shown {
-		m.line(2, label(a.Account, a.Name)+": not every user and key was examined")
+		m.line(2, notice.Label(a.Account, a.Name)+": not every user and key was examined")
 	}
 	m.line(0, "Source. "+source(s.Summary))
 	m.line(0, "Run "+clean(s.RunID)+" of "+clean(s.Day)+".")
@@ -141,14 +141,6 @@ func limited(accounts []audit.AccountRow, limit int) func(func(audit.AccountRow)
 		}
 		return some{all[:limit], len(all) - limit}
 	}
-}
-
-// label names an account: its ID is what it is, its name is what people call it.
-func label(account, name string) string {
-	if name = clean(name); name == "" {
-		return clean(account)
-	}
-	return clean(account) + " (" + name + ")"
 }
 
 // namesOf gives the accounts' names by ID.

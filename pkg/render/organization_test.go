@@ -249,6 +249,14 @@ func TestOrganizationNamesUnexamined(t *testing.T) {
 		}; !slices.Equal(m.Attributes, want) {
 			t.Errorf("attributes %v, want %v", m.Attributes, want)
 		}
+		unseen := slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.row.Examined || m.row.Skipped() })
+		if brief := strings.Split(m.Brief, "\n"); !strings.Contains(brief[0], "NOT EXAMINED") || strings.Count(m.Brief, "Not examined: ") != min(len(unseen), 10) ||
+			!strings.Contains(brief[1], "200000000") || !strings.HasSuffix(m.Brief, " more.") {
+			t.Errorf("a chat has\n%s", m.Brief)
+		}
+		if n := len(m.NextSteps); n < 2 || m.NextSteps[0] != r.Findings[slices.IndexFunc(r.Findings, func(f audit.Finding) bool { return f.State == audit.New })].Remedy || !strings.HasSuffix(m.NextSteps[n-1], organizationWhere+".html") {
+			t.Errorf("next steps %q", m.NextSteps)
+		}
 		rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
 		if err != nil || len(rows) < r.Summary.New+r.Summary.Open {
 			t.Errorf("%d rows for %d findings: %v", len(rows), r.Summary.New+r.Summary.Open, err)

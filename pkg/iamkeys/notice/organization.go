@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -21,7 +20,7 @@ func Organization(text func(r audit.Organization, where string, limit int) []byt
 		s := r.Summary
 		accounts := slices.Clone(r.Accounts)
 		WorstAccountsFirst(accounts)
-		build := func(most int) iamkeys.Message {
+		return fit(max(len(r.Findings), len(r.Resolved), len(r.Accounts)), func(most int) iamkeys.Message {
 			cut := r
 			cut.Findings, cut.Resolved, cut.Accounts = head(r.Findings, most), head(r.Resolved, most), accounts[:min(most, len(accounts))]
 			omitted := len(r.Findings) + len(r.Resolved) + len(r.Accounts) - len(cut.Findings) - len(cut.Resolved) - len(cut.Accounts)
@@ -31,10 +30,11 @@ func Organization(text func(r audit.Organization, where string, limit int) []byt
 			cut.Omitted = &omitted
 			content, _ := json.Marshal(cut) // it was marshalled before, when it was stored
 			return iamkeys.Message{
-				Subject: subject("IAM access keys, organization: " + OrganizationHeadline(s)),
-				Text:    string(text(r, where, min(max(most, 1), mailLimit))),
-				JSON:    content,
-				Brief:   OrganizationHeadline(s) + ". The whole report is at " + where + ".html.",
+				Subject:   subject("IAM access keys, organization: " + OrganizationHeadline(s)),
+				Text:      string(text(r, where, min(max(most, 1), mailLimit))),
+				JSON:      content,
+				Brief:     organizationInBrief(r, accounts),
+				NextSteps: nextSteps(r.Findings, where),
 				Attributes: []iamkeys.Attribute{
 					{Name: "kind", Value: "organization"},
 					{Name: "severity", Value: cmp.Or(string(r.Highest()), "none")},
@@ -43,11 +43,40 @@ func Organization(text func(r audit.Organization, where string, limit int) []byt
 					{Name: "findings", Value: strconv.Itoa(s.New + s.Open), Number: true},
 				},
 			}
-		}
-		all := max(len(r.Findings), len(r.Resolved), len(r.Accounts))
-		tooMany := sort.Search(all+1, func(n int) bool { return !build(n).Fits() })
-		return build(max(0, tooMany-1))
+		})
 	}
+}
+
+// organizationInBrief is the report as a chat has it, with its accounts worst first.
+func organizationInBrief(r audit.Organization, accounts []audit.AccountRow) string {
+	s := r.Summary
+	lines := []string{Capital(OrganizationHeadline(s)) + "."}
+	for _, a := range accounts[:min(mentioned, s.Accounts.NotExamined, len(accounts))] { // these come first
+		lines = append(lines, "Not examined: "+Label(a.Account, a.Name)+", "+WhyNot(a))
+	}
+	if n := s.Accounts.NotExamined - mentioned; n > 0 {
+		lines = append(lines, Count(n)+" more not examined.")
+	}
+	names := map[string]string{}
+	for _, a := range accounts {
+		names[a.Account] = a.Name
+	}
+	findings := told(r.Findings)
+	for _, f := range findings {
+		lines = append(lines, Label(f.Account, names[f.Account])+", "+mention(f))
+	}
+	if n := s.New + s.Open - len(findings); n > 0 {
+		lines = append(lines, Count(n)+" more.")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Label names an account: its ID is what it is, its name is what people call it.
+func Label(account, name string) string {
+	if name = Printable(name); name == "" {
+		return Printable(account)
+	}
+	return Printable(account) + " (" + name + ")"
 }
 
 // OrganizationHeadline says in a few words what the report comes to, first which

@@ -33,7 +33,7 @@ func Report(text func(r audit.Report, where string, limit int) []byte) func(r au
 				Text:      string(text(r, where, min(max(most, 1), mailLimit))),
 				JSON:      content,
 				Brief:     inBrief(r),
-				NextSteps: nextSteps(r, where),
+				NextSteps: nextSteps(r.Findings, where),
 				Attributes: []iamkeys.Attribute{
 					{Name: "kind", Value: "audit"},
 					{Name: "severity", Value: severity},
@@ -50,10 +50,10 @@ func Report(text func(r audit.Report, where string, limit int) []byte) func(r au
 const mentioned = 10
 
 // told gives the findings that a chat names: the new ones, else the open ones, worst first.
-func told(r audit.Report) []audit.Finding {
-	fresh := slices.DeleteFunc(slices.Clone(r.Findings), func(f audit.Finding) bool { return f.State != audit.New })
+func told(all []audit.Finding) []audit.Finding {
+	fresh := slices.DeleteFunc(slices.Clone(all), func(f audit.Finding) bool { return f.State != audit.New })
 	if len(fresh) == 0 {
-		fresh = r.Findings
+		fresh = all
 	}
 	return head(fresh, mentioned)
 }
@@ -61,12 +61,8 @@ func told(r audit.Report) []audit.Finding {
 // inBrief is the report as a chat has it.
 func inBrief(r audit.Report) string {
 	lines := []string{Capital(Headline(r.Summary)) + "."}
-	for _, f := range told(r) {
-		line := Printable(f.UserName)
-		if f.AccessKeyID != nil {
-			line += ", " + Printable(*f.AccessKeyID)
-		}
-		lines = append(lines, fmt.Sprintf("%s: %s, %s, %s", line, f.Rule, f.Severity, f.State))
+	for _, f := range told(r.Findings) {
+		lines = append(lines, mention(f))
 	}
 	if n := len(r.Findings) - len(lines) + 1; n > 0 {
 		lines = append(lines, Count(n)+" more.")
@@ -74,9 +70,18 @@ func inBrief(r audit.Report) string {
 	return strings.Join(lines, "\n")
 }
 
+// mention is a finding as a chat has it.
+func mention(f audit.Finding) string {
+	line := Printable(f.UserName)
+	if f.AccessKeyID != nil {
+		line += ", " + Printable(*f.AccessKeyID)
+	}
+	return fmt.Sprintf("%s: %s, %s, %s", line, f.Rule, f.Severity, f.State)
+}
+
 // nextSteps are the remedies of what a chat names, and where the whole report is.
-func nextSteps(r audit.Report, where string) (steps []string) {
-	for _, f := range told(r) {
+func nextSteps(all []audit.Finding, where string) (steps []string) {
+	for _, f := range told(all) {
 		if !slices.Contains(steps, f.Remedy) {
 			steps = append(steps, f.Remedy)
 		}

@@ -289,6 +289,30 @@ func TestDueTwiceInARow(t *testing.T) {
 	}
 }
 
+// TestDueExecutionsUnread: where Step Functions does not say what was begun, nothing is
+// nominated: what is not known is not "none".
+func TestDueExecutionsUnread(t *testing.T) {
+	for _, unread := range []string{"states:ListExecutions", "states:DescribeExecution"} {
+		for fault, want := range map[iamkeystest.Fault]iamkeys.Code{iamkeystest.Throttled: iamkeys.Throttled, iamkeystest.Refused: iamkeys.AccessDenied, iamkeystest.Unanswered: iamkeys.Internal} {
+			a := iamkeystest.NewAccount()
+			a.ExecutionsLag = time.Minute
+			id := optedInUser(a, user, 85*day)
+			a.SetExecution(iamkeys.Execution{Workflow: iamkeys.RotationWorkflow, Name: id})
+			p := a.Start()
+			p.Fault = func(_ int, action string) iamkeystest.Fault {
+				if action == unread {
+					return fault
+				}
+				return iamkeystest.None
+			}
+			out, err := nominator(p).Run(t.Context(), audit.DueInput{})
+			if iamkeys.CodeOf(err) != want || len(out.Rotations) > 0 {
+				t.Errorf("%s %s: got %+v, %v; want %s", unread, fault, out.Rotations, err, want)
+			}
+		}
+	}
+}
+
 // TestDueStaysSmall: with as many rotations as a limit allows, as many skipped users as
 // there are, and the longest names and owners, the output is a state of a workflow.
 func TestDueStaysSmall(t *testing.T) {

@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"iamkeys/statemachines/asl"
 )
@@ -162,6 +166,14 @@ func TestExposure(t *testing.T) {
 			script: exposed{keys: []string{"A off", "B off"}, active: []string{"B"}, answers: map[string][]string{"deactivate A": repeat(6, "Throttled"), "deactivate B": {"AccessDenied"}}},
 			told:   "exposed A=Active,throttled:A B=Active,error:AccessDenied,left:B | failed A=Inactive B=Active,left:B", passed: 52*time.Second + 10*time.Second + 3*time.Minute + 10*time.Second,
 		},
+		"one that was left on, and cannot be looked at, is not said to be off": {
+			script: exposed{keys: []string{"A off", "B off"}, active: []string{"B"}, answers: map[string][]string{"deactivate A": repeat(5, "Throttled"), "deactivate B": {"AccessDenied"}}, changes: map[int][]string{2: {"A off", "B unread"}}},
+			told:   "exposed A=Active,throttled:A B=Active,error:AccessDenied,left:B | failed A=Inactive B=<nil>,left:B", passed: 52*time.Second + 10*time.Second + 2*time.Minute + 10*time.Second,
+		},
+		"one that was left on, and is off by now": {
+			script: exposed{keys: []string{"A off", "B off"}, active: []string{"B"}, answers: map[string][]string{"deactivate A": repeat(5, "Throttled"), "deactivate B": {"AccessDenied"}}, changes: map[int][]string{2: {"A off", "B Inactive"}}},
+			told:   "exposed A=Active,throttled:A B=Active,error:AccessDenied,left:B | off A=Inactive B=Inactive", passed: 52*time.Second + 10*time.Second + 2*time.Minute + 10*time.Second,
+		},
 		"a person switches it off meanwhile": {
 			script: exposed{keys: []string{"A off"}, answers: throttled(100), changes: map[int][]string{3: {"A Inactive"}}},
 			told:   "exposed A=Active,throttled:A | off A=Inactive", passed: 52*time.Second + 2*time.Minute,
@@ -242,5 +254,96 @@ func TestExposureWithoutAnAnswer(t *testing.T) {
 		if failed, ok := errors.AsType[*asl.Error](err); !ok || failed.Name != "Lambda.Unknown" || told["account"] != want || told["eventArn"] != "arn:event" {
 			t.Errorf("%s: told %v, and ended with %v; want the account %s", detail, told, err, want)
 		}
+	}
+}
+
+// Whatever AWS, a function that dies and people do, each notice says how the keys stand
+// then, off is said of none that is on, and none is switched off that a person wants on.
+func TestExposureRandomly(t *testing.T) {
+	m := load(t, "exposure", "")
+	check := func(t *rapid.T) {
+		type key struct {
+			on, protected bool
+			tried, seen   bool // it was to be switched off; it was seen off
+			off, wanted   bool // it was switched off by the workflow; a person has switched it on since
+		}
+		keys := map[string]*key{}
+		for _, id := range []string{"A", "B", "C"}[:rapid.IntRange(1, 3).Draw(t, "keys")] {
+			keys[id] = &key{on: true, protected: rapid.IntRange(0, 4).Draw(t, "protected") == 0}
+		}
+		throttling, minutes, last := rapid.IntRange(0, 70).Draw(t, "throttled for so many calls"), 0, ""
+		chance := func(one int, what string) bool { return rapid.IntRange(0, one).Draw(t, what) == one }
+		e := &asl.Execution{Name: "event-1", Wait: func(context.Context, time.Duration) error { return nil }}
+		e.Task = asl.Lambda(func(_ context.Context, function string, payload any) (any, error) {
+			in := payload.(map[string]any)
+			id, _ := in["accessKeyId"].(string)
+			switch function {
+			case "exposed":
+				if minutes++; minutes > 1 && chance(9, "exposed dies") {
+					return nil, &asl.Error{Name: "Internal"}
+				}
+				all := []any{}
+				for _, id := range slices.Sorted(maps.Keys(keys)) {
+					k := keys[id]
+					if minutes > 1 && chance(9, "a person acts") {
+						k.on = !k.on
+						k.wanted = k.on && k.off
+					}
+					said := map[string]any{"entity": id, "accessKeyId": id, "userName": "u", "status": map[bool]any{true: "Active", false: "Inactive"}[k.on], "known": true, "first": minutes == 1, "deactivate": false}
+					switch unread := chance(9, "unread"); {
+					case unread:
+						said["status"] = nil
+					case !k.on:
+						k.seen = true
+					case k.on && !k.protected:
+						said["deactivate"] = true
+					}
+					all = append(all, said)
+				}
+				return map[string]any{"eventArn": "arn:event", "account": "123456789012", "keys": all}, nil
+			case "deactivate":
+				k := keys[id]
+				k.tried = true
+				if throttling--; throttling >= 0 {
+					return nil, &asl.Error{Name: "Throttled"}
+				}
+				if dies := chance(9, "deactivate dies"); dies && chance(1, "before") {
+					return nil, &asl.Error{Name: "Lambda.Unknown"}
+				} else if k.wanted {
+					t.Errorf("%s is switched off, and a person wants it on", id)
+				} else if k.on, k.off = false, true; dies {
+					return nil, &asl.Error{Name: "Lambda.Unknown"}
+				}
+				return map[string]any{}, nil
+			case "lastused":
+				if chance(9, "the look fails") {
+					return nil, &asl.Error{Name: "Internal"}
+				}
+				keys[id].seen = keys[id].seen || !keys[id].on
+				return map[string]any{"accessKeys": []any{map[string]any{"status": map[bool]any{true: "Active", false: "Inactive"}[keys[id].on]}}}, nil
+			}
+			last = in["stage"].(string)
+			for _, said := range in["exposure"].(map[string]any)["keys"].([]any) {
+				said := said.(map[string]any)
+				k := keys[said["accessKeyId"].(string)]
+				if said["status"] != nil && (said["status"] == "Active") != k.on {
+					t.Errorf("%s says %v of %v, on: %t", last, said["status"], said["accessKeyId"], k.on)
+				}
+				if last == "off" && k.tried && k.on && (!k.seen || said["status"] != nil) {
+					t.Errorf("off is said, and %v is on", said["accessKeyId"])
+				}
+				if said["status"] == "Active" && k.tried && said["left"] == nil && said["throttled"] == nil {
+					t.Errorf("%s: %v is on, and is passed over", last, said["accessKeyId"])
+				}
+			}
+			return map[string]any{"messageId": "1"}, nil
+		})
+		_, err := m.Run(context.Background(), e, map[string]any{"account": "123456789012", "detail": map[string]any{"eventArn": "arn:event"}})
+		if failed, ok := errors.AsType[*asl.Error](err); err != nil && (!ok || last != "failed") {
+			t.Errorf("ended with %v after %s", failed, last)
+		}
+	}
+	for range 30 { // times rapid.checks
+		rapid.Check(t, check)
 	}
 }

@@ -130,13 +130,13 @@ func (h *hubSending) stays(f Finding) bool {
 func (h *hubSending) batches(ctx context.Context, findings []iamkeys.SecurityFinding) map[string]bool {
 	accepted := map[string]bool{}
 	began := h.Now()
-	ctx, cancel := context.WithTimeout(ctx, hubTimeout)
-	defer cancel()
 	if deadline, ok := ctx.Deadline(); ok { // the report must still be stored
 		var stop context.CancelFunc
 		ctx, stop = context.WithDeadline(ctx, deadline.Add(-min(reserve/2, time.Until(deadline)/2)))
 		defer stop()
 	}
+	ctx, cancel := context.WithTimeout(ctx, hubTimeout)
+	defer cancel()
 	var refused []iamkeys.RefusedFinding
 	for batch := range slices.Chunk(findings, hubBatch) {
 		if len(accepted)+len(refused) > 0 && h.Inventory.Sleep(ctx, hubPause) != nil || ctx.Err() != nil || h.Now().Sub(began) > hubTimeout {
@@ -215,6 +215,7 @@ const (
 	hubDescription    = 1024
 	hubRecommendation = 512
 	hubRequirement    = 64
+	hubResource       = 512
 )
 
 // hubTime is how the format writes times.
@@ -269,6 +270,9 @@ func (h *hubSending) asff(f Finding, now time.Time, active bool) iamkeys.Securit
 	if f.UserName == RootName {
 		user.ID = "arn:" + partition + ":iam::" + account + ":root"
 	} else {
+		if len(user.ID) > hubResource { // without its path, since the name alone tells users apart
+			user.ID = "arn:" + partition + ":iam::" + account + ":user/" + f.UserName
+		}
 		user.Details = &iamkeys.SecurityDetails{AwsIamUser: &iamkeys.SecurityUser{UserName: f.UserName}}
 	}
 	s.Resources = append(s.Resources, user)

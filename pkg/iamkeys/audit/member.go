@@ -113,6 +113,9 @@ func (in Input) validateMember() error {
 // there is no report.
 func (o Audit) member(ctx context.Context, in Input) (Output, error) {
 	m := Member{in.Account, shortened(in.Name), in.RunID, in.Day}
+	if m.Account != o.Account && o.Role.Name == "" && in.Failed == nil {
+		return Output{}, iamkeys.Refuse(iamkeys.InvalidInput, "account %s is not this stack's, and the parameter MemberRole names no role to examine others by.", m.Account)
+	}
 	if err := o.listed(ctx, m); err != nil {
 		return Output{}, err
 	}
@@ -192,9 +195,6 @@ func (o Audit) listed(ctx context.Context, m Member) error {
 
 // assume takes on the member role in the account.
 func (o Audit) assume(ctx context.Context, m Member) (Access, error) {
-	if o.Role.Name == "" {
-		return Access{}, iamkeys.Refuse(iamkeys.InvalidInput, "account %s is not this stack's, and the parameter MemberRole names no role to examine others by.", m.Account)
-	}
 	session, err := o.STS.AssumeRole(ctx, o.Role.arn(m.Account), "iamkeys-"+m.RunID[:min(len(m.RunID), 56)], o.Role.ExternalID) // 64 characters at most
 	switch code := iamkeys.CodeOf(err); code {
 	case "":

@@ -165,9 +165,13 @@ func TestMemberRefusals(t *testing.T) {
 			t.Errorf("%+v stored %v", in, o.Hub.Stored()[before:])
 		}
 	}
-	_, err, _ := examine(o, in, func(_ *iamkeystest.HubProcess, op *audit.Audit) { op.Role.Name = "" })
-	if iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), "MemberRole") {
-		t.Errorf("without MemberRole: %v", err)
+	calls := 0
+	_, err, _ := examine(o, in, func(p *iamkeystest.HubProcess, op *audit.Audit) {
+		op.Role.Name = ""
+		p.Before = func(int, string) { calls++ }
+	})
+	if iamkeys.CodeOf(err) != iamkeys.InvalidInput || !strings.Contains(err.Error(), "MemberRole") || calls > 0 {
+		t.Errorf("without MemberRole, after %d calls: %v", calls, err)
 	}
 	// Where nobody has stored a list, a person examines one account.
 	if out := mustExamine(t, o, audit.Input{Account: accountID(1), RunID: "by-hand", Day: "2026-11-23"}); out.RunID != "by-hand" {

@@ -165,6 +165,9 @@ func TestDue(t *testing.T) {
 				got = "due"
 			} else if len(out.Skipped) > 0 {
 				got = out.Skipped[0].Reason
+				if date := out.Skipped[0].Date; (date != nil) != (got == audit.SkipUnused) {
+					t.Errorf("%s has the date %v", got, date)
+				}
 				if out.SkippedCounts[got] != 1 {
 					t.Errorf("counts %v do not count it", out.SkippedCounts)
 				}

@@ -385,6 +385,33 @@ func TestCreateTidies(t *testing.T) {
 	}
 }
 
+// So does the record that a dead create has left on its intent, once its key is gone;
+// another user's stays.
+func TestCreateTidiesIntents(t *testing.T) {
+	for _, whose := range []string{user, "bob"} {
+		a, in := newScene(scenes[0])
+		a.AddUser("bob")
+		dead := in
+		dead.UserName, dead.SecretID, in.SecretID = whose, "iamkeys/shared/x", "iamkeys/shared/x"
+		dies(t, a, dead, labelling, 2)
+		record := ""
+		for _, label := range a.Labels(in.SecretID) {
+			if strings.HasPrefix(label, "iamkeys-made-") {
+				record = label
+			}
+		}
+		a.DeleteKey(whose, a.Keys(whose)[0].AccessKeyID)
+		a.TakeLabelOff(in.SecretID, "iamkeys-lock") // as OrphanedKey says, or its own create would take its place
+		a.Advance(intentDies)
+		if _, err := creator(a.Start()).Run(t.Context(), in); err != nil || record == "" {
+			t.Fatalf("%v, the record was %q", err, record)
+		}
+		if left := slices.Contains(a.Labels(in.SecretID), record); left != (whose == "bob") {
+			t.Errorf("of %s: the record %s is left: %t", whose, record, left)
+		}
+	}
+}
+
 // laggingSecrets does not know a secret that was just made.
 type laggingSecrets struct {
 	iamkeys.CreateSecretsManager

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -157,16 +158,40 @@ func (o Exposed) Run(ctx context.Context, in ExposedInput) (Exposure, error) {
 		within, cancel = context.WithDeadline(ctx, deadline.Add(-leaveTime))
 		defer cancel()
 	}
-	for _, entity := range e.entities {
-		keys := o.look(within, e, entity)
-		first := o.first(within, e, entity)
-		for _, k := range keys {
-			k.First = first
-			k.Deactivate = o.standsToGo(e, k) && o.claim(within, in.Execution, *k.AccessKeyID)
-			out.Keys = append(out.Keys, k.ExposedKey)
+	found := make([][]ExposedKey, len(e.entities))
+	next := make(chan int, len(e.entities))
+	for i := range e.entities {
+		next <- i
+	}
+	close(next)
+	look := func() {
+		for i := range next {
+			found[i] = o.keys(within, e, e.entities[i], in.Execution)
 		}
 	}
+	var beside sync.WaitGroup
+	for range min(mostLookers, 1+len(e.entities)/10) - 1 {
+		beside.Go(look)
+	}
+	look()
+	beside.Wait()
+	out.Keys = slices.Concat(found...)
 	return out, nil
+}
+
+// mostLookers is how many entities are looked up at a time. Mostly an event has one; of
+// the hundred that one may have, each is up to eight calls, and time is for fewer.
+const mostLookers = 8
+
+// keys gives the keys that an entity stands for, with what is to be done about each.
+func (o Exposed) keys(ctx context.Context, e healthEvent, entity, execution string) (keys []ExposedKey) {
+	all, first := o.look(ctx, e, entity), o.first(ctx, e, entity)
+	for _, k := range all {
+		k.First = first
+		k.Deactivate = o.standsToGo(e, k) && o.claim(ctx, execution, *k.AccessKeyID)
+		keys = append(keys, k.ExposedKey)
+	}
+	return keys
 }
 
 // A looked key is one with what else decides over it.

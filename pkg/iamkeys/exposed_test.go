@@ -7,7 +7,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"iamkeys/pkg/iamkeys"
 	"iamkeys/pkg/iamkeys/iamkeystest"
@@ -287,7 +289,7 @@ func TestExposedInTime(t *testing.T) {
 		}
 	}
 	out, err := exposer(p, iamkeys.ExposureDeactivate).Run(ctx, iamkeys.ExposedInput{Event: h.event(), Execution: "execution"})
-	if err != nil || len(out.Keys) != 300 || out.Keys[0].Status == nil || out.Keys[299].Status != nil || !out.Keys[299].First || out.Keys[299].Deactivate {
+	if err != nil || len(out.Keys) != 300 || !slices.ContainsFunc(out.Keys, func(k iamkeys.ExposedKey) bool { return k.Status != nil }) || out.Keys[299].Status != nil || !out.Keys[299].First || out.Keys[299].Deactivate {
 		t.Errorf("got %d keys, %v", len(out.Keys), err)
 	}
 }
@@ -297,4 +299,48 @@ func TestExposedInput(t *testing.T) {
 		wantCode(t, iamkeys.ExposedInput{Event: json.RawMessage(event), Execution: "execution"}.Validate(), iamkeys.InvalidInput)
 	}
 	wantCode(t, iamkeys.ExposedInput{Event: health{}.event()}.Validate(), iamkeys.InvalidInput)
+}
+
+// A hundred entities are looked up some at a time, and answered in the event's order.
+func TestExposedOfAHundred(t *testing.T) {
+	a := iamkeystest.NewAccount()
+	var h health
+	for i := range 100 {
+		user := fmt.Sprintf("user-%d", i)
+		a.AddUser(user)
+		h.entities = append(h.entities, a.AddKey(user, 10*day))
+	}
+	o := exposer(a.Start(), "deactivate")
+	meeting := &meeting{ExposedIAM: o.IAM, all: make(chan struct{})}
+	o.IAM = meeting
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	out, err := o.Run(ctx, iamkeys.ExposedInput{Event: h.event(), Execution: "x"})
+	if err != nil || len(out.Keys) != 100 {
+		t.Fatalf("%d keys, %v", len(out.Keys), err)
+	}
+	for i, k := range out.Keys {
+		if k.Entity != h.entities[i] || !k.Deactivate || *k.UserName != fmt.Sprintf("user-%d", i) {
+			t.Errorf("%d: got %+v", i, k)
+		}
+	}
+}
+
+// A meeting lets nobody go on until eight have come.
+type meeting struct {
+	iamkeys.ExposedIAM
+	came atomic.Int32
+	all  chan struct{}
+}
+
+func (m *meeting) GetAccessKeyLastUsed(ctx context.Context, id string) (iamkeys.LastUsed, error) {
+	if m.came.Add(1) == 8 {
+		close(m.all)
+	}
+	select {
+	case <-m.all:
+		return m.ExposedIAM.GetAccessKeyLastUsed(ctx, id)
+	case <-ctx.Done():
+		return iamkeys.LastUsed{}, ctx.Err()
+	}
 }

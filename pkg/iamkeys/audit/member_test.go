@@ -381,3 +381,34 @@ func TestMemberSizes(t *testing.T) {
 		t.Errorf("5,000 users: %+v %+v", out.Coverage, out.Severities)
 	}
 }
+
+// An account of twenty users costs six calls to IAM and STS, and one for each user with
+// a finding.
+func TestMemberCalls(t *testing.T) {
+	o := organization(1)
+	m := o.Member(accountID(1))
+	for i := range 20 {
+		name := "user-" + string(rune('a'+i))
+		m.AddUser(name)
+		age := day
+		if i%4 == 0 {
+			age = 200 * day // five with findings
+		}
+		m.UsedAgo(m.AddKey(name, age), age/2, "s3", "eu-west-1")
+	}
+	run := mustList(t, o, started(o))
+	calls := map[string]int{}
+	out := mustExamine(t, o, memberInput(run, m.ID), func(p *iamkeystest.HubProcess, _ *audit.Audit) {
+		p.Before = func(_ int, action string) {
+			service, _, _ := strings.Cut(action, ":")
+			calls[service]++
+		}
+	})
+	polls := 1 // the credential report is asked for twice, and polls are aside
+	if n := calls["iam"] + calls["sts"]; out.New == 0 || n > 6+5+polls {
+		t.Errorf("%d calls, want 6 and one for each of 5 users with findings: %v", n, calls)
+	}
+	if calls["s3"] > 8 {
+		t.Errorf("%d requests to S3: the list, what is stored, what was before, four forms", calls["s3"])
+	}
+}

@@ -585,15 +585,20 @@ func TestMergeCuts(t *testing.T) {
 			o.Member(account).AddKey(name, time.Duration(46+n*30+i%9)*day) // unused; the second account's aging, too
 		}
 	}
+	o.Member(accountID(2)).Attach("user-899", "arn:aws:iam::aws:policy/IAMFullAccess")
+	o.Member(accountID(1)).Attach("user-899", "arn:aws:iam::aws:policy/PowerUserAccess")
 	_, out := runAll(t, o)
 	r := stored[audit.Organization](t, o, "reports/organization/latest.json")
 	total := out.New
 	if total < 2000 || len(r.Findings) != 1000 || r.Omitted == nil || *r.Omitted != total-1000 {
 		t.Errorf("%d of %d findings, omitted %v", len(r.Findings), total, r.Omitted)
 	}
-	for _, f := range r.Findings {
+	for i, f := range r.Findings {
 		if f.Severity != audit.High {
 			t.Fatalf("a %s finding is shown before high ones", f.Severity)
+		}
+		if want := map[int]string{0: accountID(2) + "user-899", 1: accountID(1) + "user-899"}[i]; want != "" && f.Account+f.UserName != want || i > 2 && f.CreateDate.Before(*r.Findings[i-1].CreateDate) {
+			t.Errorf("finding %d is of user %s in account %s, %s: want them by power, then by age", i, f.UserName, f.Account, f.CreateDate)
 		}
 	}
 	if rows := strings.Count(string(o.Hub.Objects()[out.Report.Prefix+".csv"].Content), "\n"); rows != total+1 {

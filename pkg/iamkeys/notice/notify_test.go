@@ -124,7 +124,7 @@ func TestNotices(t *testing.T) {
 			{UserName: "ci-deploy", AccessKeyID: "AKIAIAMKEYSTEST00001", SecretID: "iamkeys/ci-deploy/access-key", AgeDays: 97, Owner: new("team-ci")},
 			{UserName: "mailer", AccessKeyID: "AKIAIAMKEYSTEST00003", SecretID: "iamkeys/mailer/access-key", AgeDays: 81},
 		},
-		Skipped:       []audit.SkippedUser{{UserName: "appliance", Reason: audit.SkipExempt}, {UserName: "old-partner", Reason: audit.SkipUnused}},
+		Skipped:       []audit.SkippedUser{{UserName: "appliance", Reason: audit.SkipExempt}, {UserName: "old-partner", Reason: audit.SkipUnused, Date: new(iamkeystest.Epoch.Add(48 * time.Hour))}},
 		SkippedCounts: map[audit.SkipReason]int{audit.SkipExempt: 1, audit.SkipUnused: 1},
 		Coverage:      audit.Coverage{Users: 12, UsersExamined: 11, Keys: 15, KeysExamined: 14},
 	}
@@ -285,6 +285,7 @@ func TestNotify(t *testing.T) {
 	for _, in := range []notice.Input{
 		{Stage: "ready", Rotation: &notice.Rotation{Rotation: iamkeys.Rotation{UserName: user}}}, {Stage: "planned", Due: &audit.DueOutput{}, Error: &notice.StepError{Name: "Internal"}},
 		{}, {Stage: "soon"}, {Stage: "ready"}, {Stage: "planned"}, {Stage: "ready", Rotation: &notice.Rotation{}},
+		{Stage: "ready", Due: &audit.DueOutput{}}, {Stage: "planned", Rotation: hostile}, {Stage: "started", Rotation: hostile}, {Stage: "off", Retirement: retirement("ours")},
 		{Stage: "planned", Due: &audit.DueOutput{}, Rotation: hostile}, {Stage: "ready", Due: &audit.DueOutput{}, Rotation: hostile},
 		{Stage: "warning", Retirement: odd(func(r *notice.Retirement) { r.AccessKeyID = "<b>" })}, {Stage: "warning", Retirement: odd(func(r *notice.Retirement) { r.IdleDays = -1 })},
 		{Stage: "warning", Retirement: odd(func(r *notice.Retirement) { r.NoticeSeconds = 1 << 60 })}, {Stage: "retired", Retirement: odd(func(r *notice.Retirement) { r.SoakDays = -1 })},

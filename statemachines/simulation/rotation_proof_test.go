@@ -78,6 +78,8 @@ func (c *tally) add(w *world) {
 			c.of[e.failure.Name]++
 		case e.stopped:
 			c.of["stopped"]++
+		case !e.ended:
+			c.of["at work"]++
 		case e.machine == retirement():
 			c.of[e.outcome()]++
 		case e.event != nil:
@@ -314,11 +316,12 @@ func (w *world) outage(from, length time.Duration) {
 // create has left is gone then, or named, unless a person has had a hand in it.
 func (w *world) heal(left []string) {
 	w.undisturbed()
-	if w.tagged != "" && !w.touched["user"] {
-		w.SetTags(user) // Plan refuses who is protected
-	}
 	var e *execution
 	w.in(10*time.Minute, func() {
+		if w.tagged != "" && !w.touched["user"] { // Plan refuses who is protected
+			w.SetTags(user)
+			w.taggedAt = w.Now().AddDate(1, 0, 0) // and nobody tags it any more
+		}
 		e = w.start(0, "heal", rotation(), map[string]any{"userName": user, "quietHours": 24, "maxWaitDays": 2, "pollHours": 48, "soakDays": 1}, nil)
 	})
 	w.run(11 * time.Minute)

@@ -25,10 +25,10 @@ func (w *world) keeps(e *execution, long time.Duration) string {
 }
 
 // asks holds a change to what Retire said before it: it knows what was so when it was
-// asked, and is asked within the day.
+// asked, and is asked within the day, but by an execution that a person redrove there.
 func (v *witness) asks(e *execution, id, what string) {
 	why := e.kept
-	if why == "" {
+	if why == "" && v.w.Now().Sub(e.redriven) > day {
 		why = v.w.keeps(e, day)
 	}
 	if why != "" {

@@ -433,6 +433,9 @@ type execution struct {
 
 	stopped bool // StopExecution: it ends at its next step
 	ended   bool
+
+	redriven time.Time // when it was last
+
 	output  any
 	failure *asl.Error // nil while it runs, when it succeeded or was stopped
 
@@ -618,14 +621,14 @@ func (e *execution) wait(a *actor, d time.Duration) error {
 }
 
 // redrive stops the execution, and redrives it after d: unless another one of the user
-// was begun meanwhile, which docs/rotation tells people not to do.
+// was begun since, which docs/rotation tells people not to do.
 func (e *execution) redrive(a *actor, d time.Duration) bool {
 	e.stop()
 	a.sleep(d)
-	if slices.ContainsFunc(e.w.started, func(o *execution) bool { return o.began.After(e.began) }) {
+	if slices.ContainsFunc(e.w.started, func(o *execution) bool { return o != e && !o.began.Before(e.began) }) {
 		return false
 	}
-	e.stopped = false
+	e.stopped, e.redriven = false, e.w.Now()
 	e.tell()
 	return true
 }

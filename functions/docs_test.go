@@ -262,6 +262,9 @@ stand in the log, under the request ID.
 	}
 	by[iamkeys.RolledBack] = []string{"workflows"}
 	for _, row := range iamkeys.ErrorTable {
+		if by[row.Code] == nil {
+			t.Errorf("%s: no main.go says that its function gives it", row.Code)
+		}
 		fmt.Fprintf(&w, "| `%s` | %s | %s | %s |\n", row.Code, cell(row.Meaning), cell(row.Remedy), strings.Join(by[row.Code], " "))
 	}
 	return w.String()

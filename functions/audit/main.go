@@ -1,6 +1,6 @@
 // Command audit is AuditFunction: it finds stale access keys, stores a report and sends
-// it. A schedule starts it, or a person. It refuses with InventoryUnavailable,
-// StoreFailed, NotifyFailed.
+// it. A schedule starts it, a person, or the organization's workflow for each account. It
+// refuses with InventoryUnavailable, StoreFailed, NotifyFailed, RoleUnavailable.
 package main
 
 import (

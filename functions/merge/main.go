@@ -1,5 +1,6 @@
 // Command merge is MergeFunction: it makes one report of the reports of all accounts in
-// a run, stores it and sends it. The organization's workflow starts it.
+// a run, stores it and sends it. The organization's workflow starts it. It refuses with
+// InventoryUnavailable, StoreFailed, NotifyFailed.
 package main
 
 import (

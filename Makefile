@@ -1,4 +1,5 @@
-# make test    what CI runs: all checks and tests, on a local AWS of its own
+# make test    all checks and tests, on a local AWS of its own
+# make race    the audit's tests with the race detector, which needs a C compiler
 # make check   the fast half of it: what needs no local AWS
 # make update  renews all goldens and the generated pages of docs
 # make demo    the story in two minutes, on a local AWS: audit, lifecycle, a refusal,
@@ -33,12 +34,17 @@ SHARED = GOTOOLCHAIN=$(USABLE) $(FLAGS)
 # gofmt would walk .localcloud too, and what Python packages bring there.
 SOURCES = functions localcloud pkg statemachines
 
-.PHONY: test tests check lint update verify scan release demo cloud invoke ready installed compiled build deploy bench defects
+.PHONY: test tests race check lint update verify scan release demo cloud invoke ready installed compiled build deploy bench defects
 
 test: ready
 	@$(MAKE) --no-print-directory -j2 lint tests
 tests:
 	@$(SHARED) .localcloud/bin/localcloud test
+
+# The one package whose code runs side by side, but for the proofs that run the same a
+# thousand times. The race detector needs a C compiler.
+race:
+	$(SHARED) CGO_ENABLED=1 go test -race -skip='Proof|AddsUp|Overlaps|Faults|Sizes?$$' ./pkg/iamkeys/audit
 
 check: lint
 	$(SHARED) go test $$(go list ./... | grep -v /localcloud)

@@ -28,7 +28,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -301,19 +300,8 @@ func test(ctx context.Context, root string, flags []string) (err error) {
 	// which knows nothing of the template.
 	env := append(os.Environ(), "IAMKEYS_LOCALCLOUD="+c.Dir, "IAMKEYS_MOTO="+c.moto.String())
 	// What waits most goes first. make lint vets.
-	everything := slices.Concat([]string{"test", "-vet=off", "-timeout=30m"}, flags, []string{"./localcloud", "./..."})
-	var raced error
-	var beside sync.WaitGroup
-	beside.Go(func() { raced = goTest(ctx, root, append(slices.Clone(env), "CGO_ENABLED=1"), concurrent) })
-	err = goTest(ctx, root, env, everything)
-	beside.Wait()
-	return errors.Join(err, raced)
+	return goTest(ctx, root, env, slices.Concat([]string{"test", "-vet=off", "-timeout=30m"}, flags, []string{"./localcloud", "./..."}))
 }
-
-// concurrent are the tests of the one package whose code runs side by side, but
-// for the proofs that run the same a thousand times: the race detector would
-// take more time for all others than everything else.
-var concurrent = []string{"test", "-vet=off", "-race", "-skip=Proof|AddsUp|Overlaps|Faults|Sizes?$", "./pkg/iamkeys/audit"}
 
 func goTest(ctx context.Context, root string, env, args []string) error {
 	cmd := command(ctx, "go", args...)

@@ -49,10 +49,11 @@ race:
 check: lint
 	$(SHARED) go test $$(go list ./... | grep -v /localcloud)
 
+# make test waits for the local AWS most, so this gives way to it.
 lint:
 	@unformatted=$$(gofmt -l $(SOURCES)); test -z "$$unformatted" || { echo "run gofmt -w on: $$unformatted"; exit 1; }
-	$(SHARED) go vet ./...
-	$(SHARED) go tool staticcheck ./...
+	$(SHARED) nice go vet ./...
+	$(SHARED) nice go tool staticcheck ./...
 
 # The packages whose tests have the flag; docs/promises.md last, which quotes the others.
 update:

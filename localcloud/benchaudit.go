@@ -221,6 +221,7 @@ func (c *Cloud) runAudit(ctx context.Context, endpoint string) (m measured, answ
 		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_LAMBDA_FUNCTION_NAME=bench", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256",
 		"ACCOUNT_ID=123456789012", "NOTIFICATION_TOPIC_ARN=arn:aws:sns:" + region + ":123456789012:bench", "NOTIFY=always", "REPORT_BUCKET=bench",
 		"MAX_AGE_DAYS=90", "WARN_AGE_DAYS=75", "UNUSED_DAYS=45", "LINGER_DAYS=90", "MAX_WAIT_DAYS=30", "OWNER_TAG=owner", "REPORT_WAIT_SECONDS=300",
+		"CHAT_TOPIC_ARN=", "SECURITY_HUB=off", "PARTITION=aws", "ROLE_PATH=/", "MEMBER_ROLE=", "EXTERNAL_ID=",
 	}, `{"notify": "always"}`)
 	if err != nil {
 		return m, answer, err

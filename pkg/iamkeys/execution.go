@@ -68,8 +68,7 @@ func (e *ThisExecution) checkName(prefix, accessKeyID string) error {
 	if e == nil {
 		return nil
 	}
-	id, _, _ := strings.Cut(strings.TrimPrefix(e.Name, prefix), "-")
-	if strings.HasPrefix(e.Name, prefix) && accessKeyIDs.MatchString(id) && (id == accessKeyID || accessKeyID == "") {
+	if id := namedBy(prefix, e.Name); id != "" && (id == accessKeyID || accessKeyID == "") {
 		return nil
 	}
 	want := "<key ID>"
@@ -77,6 +76,16 @@ func (e *ThisExecution) checkName(prefix, accessKeyID string) error {
 		want = accessKeyID
 	}
 	return Refuse(InvalidInput, "execution.name must be %s%s, or that and a hyphen with anything behind it; got %s. Start the execution again under such a name.", prefix, want, Quoted(e.Name))
+}
+
+// namedBy gives the ID of the key that an execution is named by, behind the prefix; ""
+// for a name that no function takes.
+func namedBy(prefix, name string) string {
+	rest, ok := strings.CutPrefix(name, prefix)
+	if id, _, _ := strings.Cut(rest, "-"); ok && accessKeyIDs.MatchString(id) {
+		return id
+	}
+	return ""
 }
 
 // after reports whether this execution has to give way to the other one: of two that
@@ -134,12 +143,12 @@ func giveWay(ctx context.Context, sfn ExecutionsOfUsers, userName string, keys [
 // ofOthers reports whether the execution's name says that it is about none of these keys
 // or, of a retirement, about another one than that which is named.
 func (e Execution) ofOthers(keys []AccessKey, accessKeyID string) bool {
-	id, prefix := e.Name, ""
+	prefix := ""
 	if e.Workflow == RetirementWorkflow {
 		prefix = RetirePrefix
 	}
-	id, _, _ = strings.Cut(strings.TrimPrefix(id, prefix), "-")
-	if !strings.HasPrefix(e.Name, prefix) || !accessKeyIDs.MatchString(id) {
+	id := namedBy(prefix, e.Name)
+	if id == "" {
 		return false // a name that no function takes: its input says more
 	}
 	if e.Workflow == RetirementWorkflow && accessKeyID != "" {

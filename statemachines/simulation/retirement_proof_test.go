@@ -21,24 +21,7 @@ import (
 // and delete them, take RetirementMode from apply, calls fail and functions die. A
 // witness holds every change to the promises.
 func TestRetirementKeepsItsPromises(t *testing.T) {
-	var ends tally
-	t.Run("runs", func(t *testing.T) {
-		for n := range shards {
-			t.Run(fmt.Sprint(n), func(t *testing.T) {
-				t.Parallel()
-				rapid.Check(t, func(rt *rapid.T) { ends.add(randomRetirement(rt)) })
-			})
-		}
-	})
-	t.Logf("%d runs ended: %s", ends.runs, &ends)
-	if ends.runs < 10_000 {
-		return
-	}
-	for _, name := range []string{"kept", "rolledBack", "removed", "success", "NotAdopted", "InProgress", "AccessDenied", "NotifyFailed", "NoSuchEntity", "stopped"} {
-		if ends.of[name] == 0 && !t.Failed() {
-			t.Errorf("no run ended as %s: the runs do not reach all that they are to prove", name)
-		}
-	}
+	prove(t, randomRetirement, "kept", "rolledBack", "removed", "success", "NotAdopted", "InProgress", "AccessDenied", "NotifyFailed", "NoSuchEntity", "stopped")
 }
 
 // A retiringStack is a deployment of a RetirementMode, with the workflows that its schedules start.

@@ -37,12 +37,18 @@ func TestMain(m *testing.M) {
 // (of as many runs as there are without the race detector) every way in which a
 // rotation may end must have come up.
 func TestRotationKeepsItsPromises(t *testing.T) {
+	prove(t, randomRun, "success", "KeyInUse", "NotAdopted", "RolledBack", "NotReplaced", "NoSuchEntity", "AmbiguousKeys", "LimitExceeded", "SecretInUse",
+		"SecretUnavailable", "DeliveryFailed", "OrphanedKey", "InProgress", "AccessDenied", "Internal", "NotifyFailed", "Sandbox.Timedout", "Lambda.SdkClientException", "stopped")
+}
+
+// prove does the random runs, and reports which of these ends did not come up.
+func prove(t *testing.T, run func(*rapid.T) *world, wanted ...string) {
 	var ends tally
 	t.Run("runs", func(t *testing.T) {
 		for n := range shards {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				rapid.Check(t, func(rt *rapid.T) { ends.add(randomRun(rt)) })
+				rapid.Check(t, func(rt *rapid.T) { ends.add(run(rt)) })
 			})
 		}
 	})
@@ -50,8 +56,7 @@ func TestRotationKeepsItsPromises(t *testing.T) {
 	if ends.runs < 10_000 {
 		return
 	}
-	for _, name := range []string{"success", "KeyInUse", "NotAdopted", "RolledBack", "NotReplaced", "NoSuchEntity", "AmbiguousKeys", "LimitExceeded", "SecretInUse",
-		"SecretUnavailable", "DeliveryFailed", "OrphanedKey", "InProgress", "AccessDenied", "Internal", "NotifyFailed", "Sandbox.Timedout", "Lambda.SdkClientException", "stopped"} {
+	for _, name := range wanted {
 		if ends.of[name] == 0 && !t.Failed() {
 			t.Errorf("no run ended as %s: the runs do not reach all that they are to prove", name)
 		}
